@@ -1,0 +1,223 @@
+"""Graphics processors: products in tiles on streaming multiprocessors, under a power cap, with every launch paid.
+
+A roofline in time and energy (Choi et al., A roofline model of energy, IPDPS 2013): the times of arithmetic, operand
+fetch and memory overlap, their energies add, a constant power burns meanwhile, and a power cap stretches time. Tiles
+and waves of tiles set how much of the arithmetic is useful (see gemm.py). Values and their sources: gpu.toml; what is
+not modelled: readme.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+from hwsim import library
+from hwsim.cost import Z95, Component, Elementwise, Kind, Op, Product, Quantity, Role, Use
+from hwsim.device import Device
+from hwsim.devices.gpu.gemm import Gemm, Kernel, Speeds, fastest, least_traffic
+from hwsim.errors import DeviceError
+from hwsim.parameters import parameter
+from hwsim.precision import Policy, policy
+
+PRECISIONS = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8")
+PRODUCTS = (Kind.FORWARD, Kind.BACKWARD, Kind.GRADIENT, Kind.PRODUCT)
+MOVES = (Kind.PROGRAM, Kind.READ, Kind.UPDATE)
+CREDIBLE_SIGMA = 4.0  # a power cap must exceed the constant power even where that is drawn this far up
+
+
+class Gpu(Device):
+    """One board with its memory; it is its own host.
+
+    Products run in `precision` on the fastest units that the board has for it, everything else on the vector units.
+    The processor that launches the kernels is not part of it.
+    """
+
+    name = "gpu"
+    presets_path = Path(__file__).with_name("gpu.toml")
+    default_preset = "h100"
+
+    host: str | Device | None = parameter(None, doc="none: it is its own host")
+    precision: str = parameter("fp32", doc=f"number format of the products: {', '.join(PRECISIONS)}, as the card has")
+
+    sms: int = parameter(doc="streaming multiprocessors", low=1)
+    fed_edge: int = parameter(doc="edge of the smallest tile that shared memory feeds at full rate", low=1)
+    operand_sharing: int = parameter(1, doc="SMs in either direction that take an operand tile from L2 together", low=1)
+    flop_per_s: Mapping[str, Quantity] = parameter(doc="peak dense rate by precision")
+    flop_j: Mapping[str, Quantity] = parameter(doc="energy per FLOP by precision, memory traffic apart")
+    sustained_share: Quantity = parameter(
+        doc="what a large kernel reaches of the peak rate where power permits", low=0.01, high=1
+    )
+    port_bytes_per_s: Quantity = parameter(unit="B/s", doc="rate into one SM", low=1)
+    l2_bytes_per_s: Quantity = parameter(unit="B/s", doc="rate out of the L2 cache, sustained", low=1)
+    l2_byte_j: Quantity = parameter(unit="J", doc="energy per byte from the L2 cache to an SM")
+    dram_bytes_per_s: Quantity = parameter(unit="B/s", doc="memory bandwidth of the data sheet", low=1)
+    dram_share: Quantity = parameter(doc="what a copy reaches of it", low=0.01, high=1)
+    dram_byte_j: Quantity = parameter(unit="J", doc="energy per byte of memory traffic, through the chip")
+    launch_s: Quantity = parameter(unit="s", doc="time from the launch of a kernel to its start, nothing overlapping")
+    fill_s: Quantity = parameter(unit="s", doc="time to fill and drain the pipeline of a product")
+    active_power_w: Quantity = parameter(unit="W", doc="constant power while kernels run")
+    idle_power_w: Quantity = parameter(unit="W", doc="power while nothing runs")
+    die_mm2: Quantity = parameter(unit="mm2", doc="area of the processor, memory stacks apart")
+    node_nm: float = parameter(unit="nm", doc="technology node", low=1)
+
+    def check(self) -> None:
+        """Refuse precisions that the card lacks, and caps that its constant power may exceed."""
+        if self.precision not in self.flop_per_s:
+            has = ", ".join(name for name in PRECISIONS if name in self.flop_per_s)
+            raise DeviceError(f"{self.name}: precision={self.precision!r}: this card has {has}; take one of these")
+        power = self.active_power_w
+        least = power.nominal * (power.high / power.nominal) ** (CREDIBLE_SIGMA / Z95)
+        if self.power_cap_w is not None and self.power_cap_w.nominal <= least:
+            raise DeviceError(
+                f"{self.name}: power_cap_w={self.power_cap_w.nominal:g}: the constant power of this card is "
+                f"{power.nominal:g} W, up to {least:.0f} W in its range: nothing is left for work; give more than that"
+            )
+
+    @cached_property
+    def policy(self) -> Policy:
+        """The number formats of `precision`."""
+        return policy(self.precision)
+
+    @property
+    def vector_precision(self) -> str:
+        """What the vector units compute in."""
+        return "fp64" if self.precision == "fp64" else "fp32"
+
+    # -- components --------------------------------------------------------------------------------------
+
+    @cached_property
+    def components(self) -> Mapping[str, Component]:
+        """One unit of each; the time of arithmetic is counted in slots of an SM, filled or not."""
+        node, vector = self.node_nm, self.vector_precision
+        return {
+            "launch": Component(Role.HOST, time_s=self.launch_s, serial=True),
+            "fill": Component(time_s=self.fill_s, serial=True),
+            "flop": Component(energy_j=self.flop_j[self.precision], node_nm=node),
+            "sm_slot": Component(time_s=self._flop_s(self.precision, self.sms)),
+            "sm_port": Component(Role.ON_CHIP_MEMORY, time_s=inverse(self.port_bytes_per_s)),
+            "l2_port": Component(Role.ON_CHIP_MEMORY, time_s=inverse(self.l2_bytes_per_s)),
+            "l2_byte": Component(Role.ON_CHIP_MEMORY, energy_j=self.l2_byte_j, node_nm=node),
+            "dram_byte": Component(
+                Role.OFF_CHIP_MEMORY,
+                energy_j=self.dram_byte_j,
+                time_s=inverse(self.dram_share, self.dram_bytes_per_s),
+            ),
+            "vector_flop": Component(energy_j=self.flop_j[vector], time_s=self._flop_s(vector, 1), node_nm=node),
+            "board": Component(
+                static_power_w=self.active_power_w, idle_power_w=self.idle_power_w, area_mm2=self.die_mm2
+            ),
+        }
+
+    def _flop_s(self, precision: str, units: int) -> Quantity:
+        """The time of one FLOP on one of `units` equal parts of the chip [s]."""
+        return inverse(self.sustained_share, self.flop_per_s[precision]).scaled(units)
+
+    @cached_property
+    def speeds(self) -> Speeds:
+        """The nominal values by which a kernel is chosen."""
+        part = self.components
+        return Speeds(
+            sms=self.sms,
+            sharing=self.operand_sharing,
+            fed_edge=self.fed_edge,
+            slot_s=part["sm_slot"].quantity("time_s").nominal,
+            port_s=part["sm_port"].quantity("time_s").nominal,
+            l2_s=part["l2_port"].quantity("time_s").nominal,
+            dram_s=part["dram_byte"].quantity("time_s").nominal,
+            launch_s=self.launch_s.nominal,
+            fill_s=self.fill_s.nominal,
+        )
+
+    # -- what an operation takes -------------------------------------------------------------------------
+
+    def activity(self, op: Op) -> Mapping[str, Use] | None:
+        """Uses of components by one kernel, or by the few that a product takes."""
+        if isinstance(op, Elementwise):
+            return elementwise(op)
+        if op.kind in PRODUCTS:
+            return self._product(op)
+        if op.kind in MOVES:
+            return self._weights(op)
+        return None
+
+    @cached_property
+    def _bytes(self) -> tuple[int, int, int, int]:
+        """Bytes of one operand, gradient operand, result and master weight, as they lie in memory."""
+        formats = self.policy
+        return (
+            formats.value_bits // 8,
+            formats.gradients.bits // 8,
+            formats.output.bits // 8,
+            formats.master.bits // 8,
+        )
+
+    def gemm(self, op: Product) -> Gemm:
+        """The product that `op` comes down to: dy w' is [m, n] x [n, k], x' dy is [k, m] x [m, n]."""
+        kind, m, k, n, stack, x_values = op
+        value, gradient, result, master = self._bytes
+        x, w, y = x_values or stack * m * k, stack * k * n, stack * m * n
+        if kind is Kind.BACKWARD:
+            return Gemm(m, n, k, stack, value, gradient * y + value * w + result * stack * m * k)
+        if kind is Kind.GRADIENT:
+            return Gemm(k, m, n, stack, value, value * x + gradient * y + master * w)
+        return Gemm(m, k, n, stack, value, value * (x + w) + result * y)
+
+    def kernel(self, op: Product) -> Kernel:
+        """The kernel that does a product."""
+        return fastest(self.gemm(op), self.speeds)
+
+    def _product(self, op: Product) -> dict[str, Use]:
+        gemm = self.gemm(op)
+        if op.macs == 0:  # no rows: nothing to multiply, but a gradient of zeros is written
+            return {"launch": Use(1), "dram_byte": Use(gemm.dram_bytes)}
+        found = fastest(gemm, self.speeds)
+        return {
+            "launch": Use(1),
+            "fill": Use(found.fills),
+            "flop": Use(2 * op.macs),
+            "sm_slot": Use(found.slot_flops, self.sms),
+            "sm_port": Use(found.port_bytes, self.sms),
+            "l2_port": Use(found.l2_bytes),
+            "l2_byte": Use(least_traffic(gemm, self.operand_sharing)),
+            "dram_byte": Use(gemm.dram_bytes),
+        }
+
+    def _weights(self, op: Product) -> dict[str, Use]:
+        """Programming writes the master weights, reading reads them, an update does both and reads the step.
+
+        Where products take narrower operands, programming and updating also write the weights in that format.
+        """
+        value, _, _, master = self._bytes
+        weights = op.stack * op.k * op.n
+        copy = value if value != master else 0
+        if op.kind is Kind.READ:
+            return {"launch": Use(1), "dram_byte": Use(master * weights)}
+        if op.kind is Kind.PROGRAM:
+            return {"launch": Use(1), "dram_byte": Use((master + copy) * weights)}
+        return {"launch": Use(1), "vector_flop": Use(weights), "dram_byte": Use((3 * master + copy) * weights)}
+
+
+def elementwise(op: Elementwise) -> dict[str, Use] | None:
+    """One kernel that reads its operands and writes its result; a bias is added as the product's result is written.
+
+    Adding the bias in the product's epilogue is what PyTorch does through cuBLASLt: no launch, and of the memory
+    traffic only the bias itself, which is what the operation reads beyond the values that it writes.
+    """
+    if op.name in ("device", "device_backward"):
+        return None
+    if op.name == "bias_add":
+        bias_bytes = max(0, op.bytes_read - op.bytes_written)
+        return {"vector_flop": Use(op.flops), "dram_byte": Use(bias_bytes)}
+    return {
+        "launch": Use(1),
+        "vector_flop": Use(op.flops),
+        "dram_byte": Use(op.bytes_read + op.bytes_written),
+    }
+
+
+def inverse(rate: Quantity, by: Quantity | None = None) -> Quantity:
+    """The time of one action at `rate`, or at rate x by: a high rate is a short time."""
+    if by is not None:
+        rate = library.times(rate, by, rate.key)
+    return Quantity(1 / rate.high, 1 / rate.nominal, 1 / rate.low, rate.source, rate.certainty, rate.key)

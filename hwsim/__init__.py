@@ -1,0 +1,45 @@
+"""hwsim: one network, trained and costed on every simulated substrate."""
+
+from hwsim import data, losses, nn, ops, testing
+from hwsim.arrays import Shape
+from hwsim.compare import compare
+from hwsim.cost import Component, Elementwise, Kind, Phase, Product, Quantity, Role, Use
+from hwsim.device import Contract, Device
+from hwsim.errors import HwsimError
+from hwsim.ledger import Ledger
+from hwsim.nn import Network
+from hwsim.parameters import parameter
+from hwsim.registry import device, model
+from hwsim.tile import Activation, Tile
+from hwsim.train import fit
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Activation",
+    "Component",
+    "Contract",
+    "Device",
+    "Elementwise",
+    "HwsimError",
+    "Kind",
+    "Ledger",
+    "Network",
+    "Phase",
+    "Product",
+    "Quantity",
+    "Role",
+    "Shape",
+    "Tile",
+    "Use",
+    "compare",
+    "data",
+    "device",
+    "fit",
+    "losses",
+    "model",
+    "nn",
+    "ops",
+    "parameter",
+    "testing",
+]

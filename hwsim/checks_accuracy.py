@@ -1,0 +1,431 @@
+"""Checks of the physics: noise that is independent, and errors that fit the contract."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from hwsim.arrays import Array, generator, key_of, to_host
+from hwsim.checks import (
+    SIGMAS,
+    STEP_RMS,
+    Bench,
+    Check,
+    Failed,
+    Found,
+    HostArray,
+    Skipped,
+    exact,
+    forward,
+    normal,
+    relative,
+    require,
+    same_bits,
+    sequence,
+    state_of,
+    weights,
+)
+from hwsim.cost import Kind, Product
+from hwsim.device import ACCUMULATION, Contract, Device
+from hwsim.tile import Tile
+
+LOOSEST = 10  # a claim may be this many times what is measured
+CLAIM_SIZE = (16, 48, 32)  # m, k, n
+CLAIM_TILES = 24  # sigma of a measured error comes from so many tiles
+NOISE_SIZE = 8  # m = k = n, so that forward and backward noise can be compared
+NOISE_ROUNDS = 32  # sigma of a correlation comes from so many pairs of draws
+BIAS_SIZE = (4, 6, 5)
+BIAS_TILES = 256
+
+# -- noise -----------------------------------------------------------------------------------------------------
+
+
+class Draws(NamedTuple):
+    """Differences between successive results of one tile: noise alone, since whatever stays the same cancels."""
+
+    forward: list[HostArray]
+    backward: list[HostArray]
+    gradient: list[HostArray]
+    update: list[HostArray]
+
+
+def noise_draws(device: Device, name: str) -> Draws:
+    """Rounds of differences on a tile; noise frozen for a mini-batch is redrawn by an update by zero in between."""
+    size = NOISE_SIZE
+    w, x, dy = weights(device, size, size), normal(device, size, size, key="x"), normal(device, size, size, key="dy")
+    tile, zero = device.program(w, name=name), 0 * w
+    step = normal(device, size, size, rms=STEP_RMS)
+    found = Draws([], [], [], [])
+    calls: dict[str, Callable[[], Array]] = {
+        "forward": lambda: forward(tile, x),
+        "backward": lambda: tile.backward(dy),
+        "gradient": lambda: tile.gradient(x, dy),
+    }
+    for field, call in calls.items():
+        frozen = not (exact(call()) - exact(call())).any()
+        for _ in range(NOISE_ROUNDS):
+            first = exact(call())
+            if frozen:
+                tile.update(zero)
+            getattr(found, field).append(first - exact(call()))
+    start, now = state_of(tile), []
+    for _ in range(2 * NOISE_ROUNDS):
+        # From the same state, but with streams that have moved on: only noise differs.
+        tile.load(start | {f"drawn/{stream}": count for stream, count in tile.drawn.items()})
+        tile.update(step)
+        now.append(exact(tile.read()))
+    found.update.extend(a - b for a, b in zip(now[::2], now[1::2], strict=True))
+    return found
+
+
+def cosine(a: HostArray, b: HostArray) -> float:
+    """Correlation of two arrays about zero; 0 where one of them is zero."""
+    norms = math.sqrt(float((a * a).sum()) * float((b * b).sum()))
+    return float((a * b).sum()) / norms if norms else 0.0
+
+
+def uncorrelated(what: str, pairs: Sequence[tuple[HostArray, HostArray]]) -> float:
+    """Require a mean correlation within 5 sigma of zero, sigma from the spread over the pairs; returns the mean."""
+    values = np.array([cosine(a, b) for a, b in pairs])
+    mean, sigma = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
+    require(
+        abs(mean) <= SIGMAS * sigma,
+        f"{what} are correlated: {mean:.2f}, {SIGMAS} sigma = {SIGMAS * sigma:.2f} from n = {len(values)} pairs",
+    )
+    return abs(mean)
+
+
+def independent_streams(bench: Bench) -> Found:
+    """Noise of different seeds, tiles, directions and draws is uncorrelated, and does differ."""
+    first, second = (bench.seeded(seed) for seed in bench.seeds)
+    a, b, other = noise_draws(first, "a"), noise_draws(first, "b"), noise_draws(second, "a")
+    largest, noisy = 0.0, False
+    for field in Draws._fields:
+        mine, neighbour, reseeded = (getattr(draws, field) for draws in (a, b, other))
+        if not any(draw.any() for draw in mine):
+            continue
+        noisy = True
+        pairs = {
+            f"successive draws of {field} noise": [*zip(mine[::2], mine[1::2], strict=True)],
+            f"{field} noise of two tiles of different names": [*zip(mine, neighbour, strict=True)],
+            f"{field} noise of two seeds": [*zip(mine, reseeded, strict=True)],
+        }
+        largest = max(largest, *(uncorrelated(what, found) for what, found in pairs.items()))
+    if any(draw.any() for draw in a.backward):
+        largest = max(largest, uncorrelated("forward and backward noise", [*zip(a.forward, a.backward, strict=True)]))
+    fixed = fabrication_draws(first, second)
+    for a_draws, b_draws in (fixed["forward"], fixed["backward"]):
+        if any(draw.any() for draw in a_draws):
+            noisy = True
+            pairs_of_tiles = [*zip(a_draws, b_draws, strict=True)]
+            largest = max(largest, uncorrelated("fixed errors of two tiles of different names", pairs_of_tiles))
+    across = [*zip(fixed["forward"][0], fixed["backward"][0], strict=True)]
+    largest = max(largest, uncorrelated("fixed forward and backward errors", across))
+    if not noisy:
+        if bench.contract.deterministic:
+            raise Skipped("no noise was seen, and the contract says deterministic")
+        raise Failed(f"the contract is not deterministic, but seeds {bench.seeds} give the same results everywhere")
+    return Found(0.0, largest, "largest correlation")
+
+
+def fabrication_draws(first: Device, second: Device) -> dict[str, tuple[list[HostArray], list[HostArray]]]:
+    """What two seeds make of tiles programmed alike: differences of results, for many tiles of two names."""
+    size = NOISE_SIZE
+    found: dict[str, tuple[list[HostArray], list[HostArray]]] = {"forward": ([], []), "backward": ([], [])}
+    for i in range(NOISE_ROUNDS):
+        for place, name in enumerate(("left", "right")):
+            results = []
+            for device in (first, second):
+                x, dy = normal(device, size, size, key="x"), normal(device, size, size, key="dy")
+                tile = device.program(weights(device, size, size), name=f"{name}{i}")
+                results.append((exact(forward(tile, x)), exact(tile.backward(dy))))
+            for field, one, two in zip(("forward", "backward"), *results, strict=True):
+                found[field][place].append(one - two)
+    return found
+
+
+def fresh_noise(bench: Bench) -> None:
+    """Where results are not deterministic, some noise is drawn anew, by the next operation or by the next update."""
+    if bench.contract.deterministic:
+        raise Skipped("the contract says deterministic")
+    draws = noise_draws(bench.device, "fresh")
+    require(
+        any(draw.any() for field in Draws._fields for draw in getattr(draws, field)),
+        "the contract is not deterministic, but successive results are equal, within a mini-batch and after updates; "
+        "if all variation is fixed at programming, expect this failure and give that as the reason",
+    )
+
+
+def deterministic(bench: Bench) -> None:
+    """If the contract says deterministic, equal inputs give equal results: again, on other tiles, for other seeds."""
+    if not bench.contract.deterministic:
+        raise Skipped("the contract does not say deterministic")
+    device = bench.device
+    w, x, dy = weights(device, 6, 5), normal(device, 4, 6), normal(device, 4, 5)
+    found: list[dict[str, HostArray]] = []
+    one, two = (bench.seeded(seed) for seed in bench.seeds)
+    for maker, name in ((device, "a"), (device, "b"), (one, "a"), (two, "a")):
+        tile = maker.program(w, name=name)
+        for _ in range(2):
+            results = {"forward": forward(tile, x), "backward": tile.backward(dy), "gradient": tile.gradient(x, dy)}
+            found.append({key: to_host(array) for key, array in results.items()})
+            differs = same_bits(found[0], found[-1])
+            require(not differs, f"{differs}: equal inputs gave different results, but the contract says deterministic")
+    differs = same_bits(sequence(one), sequence(two))
+    require(not differs, f"{differs} depends on the seed, but the contract says deterministic")
+
+
+# -- accuracy ----------------------------------------------------------------------------------------------------
+
+
+class Error(NamedTuple):
+    """Mean square relative error over tiles, and the standard error of that mean."""
+
+    mean: float
+    sigma: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Error:
+        """From one mean square error per tile."""
+        array = np.asarray(values)
+        return cls(float(array.mean()), float(array.std(ddof=1)) / math.sqrt(len(array)))
+
+    def rms(self, sigmas: float = 0) -> float:
+        """The RMS error, so many standard errors up or down."""
+        return math.sqrt(max(self.mean + sigmas * self.sigma, 0.0))
+
+
+def not_exceeded(what: str, error: Error, claim: float) -> Found:
+    """Require a measured error that is not above its claim; the simulator's own rounding is free."""
+    if error.rms(-SIGMAS) > claim + ACCUMULATION:
+        raise Failed(
+            f"{what}: RMS relative error {error.rms():.3g} exceeds the claimed {claim:.3g} "
+            f"({SIGMAS} sigma of n = {CLAIM_TILES} tiles allowed)",
+            claim,
+            error.rms(),
+        )
+    return Found(claim, error.rms())
+
+
+def judged(what: str, error: Error, contract: Contract, claim: float) -> Found:
+    """Require a measured error that is neither above its claim nor, unless that is a rounding bound, far below it."""
+    found = not_exceeded(what, error, claim)
+    if not contract.rounding_bound and claim > LOOSEST * max(error.rms(SIGMAS), ACCUMULATION):
+        raise Failed(
+            f"{what}: the claimed {claim:.3g} is more than {LOOSEST} times the measured {error.rms():.3g} "
+            f"({SIGMAS} sigma of n = {CLAIM_TILES} tiles allowed); claim what the device does, or say rounding_bound",
+            claim,
+            error.rms(),
+        )
+    return found
+
+
+def problems(device: Device) -> Iterator[tuple[Tile, Array, Array, Array]]:
+    """Tiles with their exact weights, x and dy, for measuring errors."""
+    m, k, n = CLAIM_SIZE
+    for i in range(CLAIM_TILES):
+        w = weights(device, k, n, key=i)
+        yield device.program(w, name=f"claim{i}"), w, normal(device, m, k, key=i), normal(device, m, n, key=i)
+
+
+def claim_forward(bench: Bench) -> Found:
+    """The measured error of `forward` fits the contract."""
+    values = [relative(exact(forward(t, x)), exact(x) @ exact(w)) for t, w, x, _ in problems(bench.device)]
+    return judged("forward", Error.of(values), bench.contract, bench.contract.forward)
+
+
+def claim_backward(bench: Bench) -> Found:
+    """The measured error of `backward` fits the contract."""
+    values = [relative(exact(t.backward(dy)), exact(dy) @ exact(w).T) for t, w, _, dy in problems(bench.device)]
+    return judged("backward", Error.of(values), bench.contract, bench.contract.backward)
+
+
+def claim_gradient(bench: Bench) -> Found:
+    """The measured error of `gradient` fits the contract of whoever does it: the device or its host."""
+    contract = doer_of(bench.device, Kind.GRADIENT).contract
+    values = [relative(exact(t.gradient(x, dy)), exact(x).T @ exact(dy)) for t, _, x, dy in problems(bench.device)]
+    return judged("gradient", Error.of(values), contract, contract.gradient)
+
+
+def claim_product(bench: Bench) -> Found:
+    """The error of a product of two changing operands is not above the forward claim of whoever does it."""
+    contract, device = doer_of(bench.device, Kind.PRODUCT).contract, bench.device
+    values = [
+        relative(exact(device.multiply(x, w, ledger=t.ledger)), exact(x) @ exact(w)) for t, w, x, _ in problems(device)
+    ]
+    return not_exceeded("product", Error.of(values), contract.forward)
+
+
+def doer_of(device: Device, kind: Kind) -> Device:
+    """Who does a product of this kind."""
+    m, k, n = CLAIM_SIZE
+    return device.who(Product(kind, m, k, n))
+
+
+def moved(tile: Tile, step: HostArray, move: Callable[[], None]) -> float:
+    """Mean square of (read after - read before - step) over that of the step, less what reading alone contributes."""
+    again, before = exact(tile.read()), exact(tile.read())
+    move()
+    after = exact(tile.read())
+    reading = ((again - before) ** 2).mean()  # two readings, as there are in after - before
+    return float((((after - before - step) ** 2).mean() - reading) / (step**2).mean())
+
+
+def update_claim(contract: Contract) -> float:
+    """The claim for updates relative to the step: a rounding bound is one of the largest weight, 1."""
+    return contract.update / STEP_RMS if contract.rounding_bound else contract.update
+
+
+def claim_update(bench: Bench) -> Found:
+    """The measured error of `update`, relative to the step, fits the contract."""
+    values = []
+    for i, (tile, w, _, _) in enumerate(problems(bench.device)):
+        step = normal(bench.device, *w.shape, rms=STEP_RMS, key=("step", i))
+        values.append(moved(tile, exact(step), partial(tile.update, step)))
+    return judged("update", Error.of(values), bench.contract, update_claim(bench.contract))
+
+
+def claim_update_outer(bench: Bench) -> Found:
+    """The measured error of `update_outer`, where the device has it, is not above that claimed for updates."""
+    values = []
+    for tile, _, x, dy in problems(bench.device):
+        if not tile.updates_in_place:
+            raise Skipped("the device has no update_outer")
+        scale = STEP_RMS / math.sqrt(CLAIM_SIZE[0])
+        step = scale * exact(x).T @ exact(dy)
+        values.append(moved(tile, step, partial(tile.update_outer, x, dy, scale)))
+    return not_exceeded("update_outer", Error.of(values), update_claim(bench.contract))
+
+
+def adjoint(bench: Bench) -> Found:
+    """`backward` is the transpose of `forward`: <x W, dy> = <x, dy W'> within the contract."""
+    contract = bench.contract
+    values: list[float] = []
+    allowed: list[float] = []
+    for tile, _, x, dy in problems(bench.device):
+        y, dx = exact(forward(tile, x)), exact(tile.backward(dy))
+        size = float(np.linalg.norm(y))
+        difference = float((y * exact(dy)).sum() - (exact(x) * dx).sum()) / size
+        # An error e of y enters as <e, dy>, whose standard deviation for dy of RMS 1 is |e|; likewise for dx.
+        ratio = float(np.linalg.norm(dx)) / size
+        expected = math.hypot(contract.forward, contract.backward * ratio) + ACCUMULATION * (1 + ratio)
+        values.append(difference**2)
+        allowed.append(expected**2)
+    measured, claimed = math.sqrt(np.mean(values)), math.sqrt(np.mean(allowed))
+    # The mean of n squares of standard normals is 1 with a standard deviation of sqrt(2 / n).
+    limit = claimed * math.sqrt(1 + SIGMAS * math.sqrt(2 / CLAIM_TILES))
+    if measured > limit:
+        raise Failed(
+            f"<x W, dy> and <x, dy W'> differ by {measured:.3g} of |x W|; the contract allows {claimed:.3g} "
+            f"({SIGMAS} sigma of n = {CLAIM_TILES} tiles: {limit:.3g})",
+            claimed,
+            measured,
+        )
+    return Found(claimed, measured)
+
+
+def gradient_differences(bench: Bench) -> Found:
+    """`gradient` is the slope of L = <dy, x W> along a random direction, by central differences in double precision."""
+    contract = doer_of(bench.device, Kind.GRADIENT).contract
+    values, h = [], 0.5  # L is linear in W: any step will do
+    for i, (tile, w, x, dy) in enumerate(problems(bench.device)):
+        direction = generator(np, key_of("check", "direction", i)).standard_normal(w.shape)
+        up, down = ((exact(dy) * (exact(x) @ (exact(w) + s * h * direction))).sum() for s in (1, -1))
+        slope, gradient = (up - down) / (2 * h), exact(tile.gradient(x, dy))
+        values.append(float((gradient * direction).sum() - slope) ** 2 / float((gradient**2).sum()))
+    measured, claimed = math.sqrt(np.mean(values)), contract.gradient
+    limit = (claimed + ACCUMULATION) * math.sqrt(1 + SIGMAS * math.sqrt(2 / CLAIM_TILES))
+    if not measured <= limit:
+        raise Failed(
+            f"the gradient misses the slope of <dy, x W> by {measured:.3g} of its size; the contract allows "
+            f"{claimed:.3g} ({SIGMAS} sigma of n = {CLAIM_TILES} tiles: {limit:.3g})",
+            claimed,
+            measured,
+        )
+    return Found(claimed, measured)
+
+
+def noise_free(bench: Bench) -> Found:
+    """Without noise, `forward` is the NumPy product of the rounded operands, rounded to the output format."""
+    contract, device = bench.contract, bench.device
+    if not (contract.deterministic and contract.rounding_bound):
+        raise Skipped("the contract is no rounding bound of a deterministic device")
+    policy, values = device.policy, []
+    for tile, w, x, _ in problems(device):
+        rounded = policy.quantize_values(np, policy.master.round(np, to_host(w)))
+        wanted = policy.quantize_values(np, to_host(x)) @ rounded
+        wanted = policy.round_output(np, wanted)
+        values.append(relative(exact(forward(tile, x)), wanted.astype(np.float64)))
+    # Sums in another order may round another way where they are close to a tie: one result in ten at the very most.
+    measured, limit = math.sqrt(np.mean(values)), ACCUMULATION + 0.1 * policy.output.unit_roundoff
+    if measured > limit:
+        raise Failed(
+            f"forward differs from NumPy in {policy.name} by {measured:.3g} RMS, more than {limit:.3g}", limit, measured
+        )
+    return Found(limit, measured)
+
+
+def bias(bench: Bench) -> Found:
+    """The mean error of many tiles alike, an RMS over elements relative to the result's, fits the contract."""
+    device, contract = bench.device, bench.contract
+    m, k, n = BIAS_SIZE
+    w, x, dy = weights(device, k, n, key="bias"), normal(device, m, k, key="bias"), normal(device, m, n, key="bias")
+    step = normal(device, k, n, rms=STEP_RMS, key="bias")
+    wanted = {
+        "forward": exact(x) @ exact(w),
+        "backward": exact(dy) @ exact(w).T,
+        "gradient": exact(x).T @ exact(dy),
+        "update": exact(step),
+    }
+    sums = {name: (np.zeros_like(value), np.zeros_like(value)) for name, value in wanted.items()}
+    for i in range(BIAS_TILES):
+        tile = device.program(w, name=f"bias{i}")
+        found = {"forward": forward(tile, x), "backward": tile.backward(dy), "gradient": tile.gradient(x, dy)}
+        results = {name: exact(array) for name, array in found.items()}
+        before = exact(tile.read())
+        tile.update(step)
+        results["update"] = exact(tile.read()) - before
+        for name, result in results.items():
+            error = result - wanted[name]
+            sums[name][0][...] += error
+            sums[name][1][...] += error**2
+    measured = {}
+    for name, (total, squares) in sums.items():
+        rms = math.sqrt((wanted[name] ** 2).mean())
+        mean = total / BIAS_TILES
+        noise = math.sqrt(max(float((squares / BIAS_TILES - mean**2).mean()), 0.0) / BIAS_TILES) / rms
+        measured[name] = float(np.sqrt((mean**2).mean())) / rms, noise
+    claims = dict.fromkeys(wanted, contract.bias)
+    claims["gradient"] = max(contract.bias, doer_of(device, Kind.GRADIENT).contract.bias)
+    if contract.rounding_bound:
+        claims["update"] = max(contract.bias, update_claim(contract))
+    for name, (value, noise) in measured.items():
+        if value > claims[name] + SIGMAS * noise + ACCUMULATION:
+            raise Failed(
+                f"{name}: mean error {value:.3g} of the result's RMS exceeds the claimed {claims[name]:.3g} "
+                f"({SIGMAS} sigma of n = {BIAS_TILES} tiles: {SIGMAS * noise:.2g})",
+                claims[name],
+                value,
+            )
+    return Found(contract.bias, max(value for value, _ in measured.values()))
+
+
+CHECKS: tuple[Check, ...] = (
+    independent_streams,
+    fresh_noise,
+    deterministic,
+    claim_forward,
+    claim_backward,
+    claim_gradient,
+    claim_product,
+    claim_update,
+    claim_update_outer,
+    adjoint,
+    gradient_differences,
+    noise_free,
+    bias,
+)

@@ -1,0 +1,356 @@
+"""The command line. Results go to standard output, all else to standard error; errors are one sentence and status 2."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hwsim import __version__, data, registry
+from hwsim.checkpoint import require_writable
+from hwsim.errors import ConfigError, HwsimError, Interrupted
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="rich",
+    help="Train one network on every simulated substrate, and account for every joule and second.\n\n"
+    "A device is NAME[:PRESET][:key=value]... or path/to/file.py:Class, everywhere.\n\n"
+    "Example: hwsim compare --devices ideal,digital:int8,gpu:h100:precision=bf16",
+)
+
+DEVICE = "Device: NAME[:PRESET][:key=value]... or path/to/file.py:Class."
+MODEL = "Network: NAME[:key=value]..., such as mlp:hidden=256-128."
+DATA = "Data set: " + ", ".join(data.names()) + "."
+JSON = "Write the result as JSON; '-' for standard output, which then holds nothing else."
+
+
+def main() -> None:
+    """Run the command line; what hwsim refuses becomes one sentence on standard error and exit status 2."""
+    try:
+        app()
+    except Interrupted as stop:
+        print(f"hwsim: {stop}", file=sys.stderr)
+        raise SystemExit(130) from None
+    except HwsimError as error:
+        print(f"hwsim: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("hwsim: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def version(shown: bool) -> None:
+    """Print the version and stop."""
+    if shown:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    shown: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
+@app.command()
+def devices() -> None:
+    """List the installed devices with their presets and parameters.
+
+    Example: hwsim devices
+    """
+    from hwsim.parameters import parameters_of
+
+    for name, cls in registry.devices().items():
+        print(f"{name}: {first_line(cls)}")
+        for preset, values in cls.presets().items():
+            print(f"    {name}:{preset}  {values.get('doc', '')}".rstrip())
+        for key, field in parameters_of(cls).items():
+            unit = f" [{field.metadata['unit']}]" if field.metadata.get("unit") else ""
+            print(f"    {key}={unit}  {field.metadata.get('doc', '')}".rstrip())
+
+
+@app.command()
+def models() -> None:
+    """List the installed networks with their parameters.
+
+    Example: hwsim models
+    """
+    for name, factory in registry.models().items():
+        print(f"{name}: {first_line(factory)}")
+        for parameter in inspect.signature(factory).parameters.values():
+            print(f"    {parameter.name}={parameter.default!r}")
+
+
+@app.command()
+def components(
+    name: Annotated[str | None, typer.Argument(help="Show only values whose name holds this.")] = None,
+) -> None:
+    """Print the component library: values, ranges (5% to 95%), certainty and sources.
+
+    Example: hwsim components mac
+    """
+    from hwsim.library import entries
+    from hwsim.report.table import grid
+
+    found = [entry for entry in entries() if name is None or name in entry.name]
+    if not found:
+        raise ConfigError(f"no component value holds {name!r} in its name; see: hwsim components")
+    lines = []
+    for entry in found:
+        q = entry.quantity
+        values = [f"{value:.4g}" for value in (q.low, q.nominal, q.high)]
+        lines.append([entry.name, *values, entry.unit, q.certainty, q.source])
+    print(grid(["name", "low", "nominal", "high", "unit", "certainty", "source"], lines))
+
+
+@app.command()
+def check(
+    device: Annotated[str, typer.Argument(help=DEVICE)],
+) -> None:
+    """Run the conformance kit over a device; exit status 1 where a check fails.
+
+    Example: hwsim check gpu:h100:precision=bf16
+    """
+    from hwsim.testing import check_device
+
+    registry.device(device)
+    report = check_device(lambda: registry.device(device), raise_on_failure=False)
+    print(report)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command("new-device")
+def new_device(
+    name: Annotated[str, typer.Argument(help="Name of the device and of its package.")],
+    folder: Annotated[Path, typer.Option(help="Where the package's folder is made.")] = Path(),
+) -> None:
+    """Write a small installable package for a device of your own: device, values, test, readme.
+
+    Example: hwsim new-device spintronic
+    """
+    from hwsim.scaffold import new_device as scaffold
+
+    for path in scaffold(name, folder):
+        print(path)
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Argument(help=MODEL)] = "mlp",
+    data_name: Annotated[str | None, typer.Option("--data", help=DATA)] = None,
+    device: Annotated[str, typer.Option(help=DEVICE)] = "ideal",
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training split.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Rows of a mini-batch.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Step size, above zero.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="sgd, momentum or adam.")] = None,
+    loss: Annotated[str | None, typer.Option(help="cross_entropy or mse.")] = None,
+    until: Annotated[float | None, typer.Option(help="Stop at this validation accuracy.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights, order and noise.")] = 0,
+    seeds: Annotated[int, typer.Option(help="Train this many seeds, from --seed on.")] = 1,
+    checkpoint: Annotated[Path | None, typer.Option(help="File that the run is kept in (one seed).")] = None,
+    checkpoint_every: Annotated[int | None, typer.Option(help="Steps between writes; else every epoch.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
+    controls: Annotated[bool, typer.Option(help="Also train in exact arithmetic, and only the last layer.")] = True,
+    json_path: Annotated[str | None, typer.Option("--json", help=JSON)] = None,
+) -> None:
+    """Train one network on one device; prints accuracy beside its controls, and the bill.
+
+    Example: hwsim train xor --device gpu:h100 --seeds 10
+    """
+    from hwsim.train import fit
+
+    if seeds < 1:
+        raise ConfigError(f"seeds {seeds}: needs a whole number from 1")
+    if checkpoint is not None and seeds > 1:
+        raise ConfigError("a checkpoint keeps one run; give --checkpoint with --seeds 1")
+    writable(json_path)
+    name, parameters = model_name(model)
+    # A model may bring a recipe; what the command line says goes before it, and general defaults come last.
+    recipe = dict(getattr(registry.model(name), "recipe", {}))
+    chosen = {
+        "data": data_name, "epochs": epochs, "batch": batch, "learning_rate": learning_rate, "optimizer": optimizer,
+        "loss": loss, "until": until,
+    }  # fmt: skip
+    settings: dict[str, Any] = recipe | {key: value for key, value in chosen.items() if value is not None}
+    dataset = data.load(settings.pop("data", "digits"))
+    network = model_for(name, parameters, dataset)
+    substrate = registry.device(device)
+    keeping: dict[str, Any] = {"checkpoint": checkpoint, "checkpoint_every": checkpoint_every, "resume": resume}
+    rows = []
+    for each in range(seed, seed + seeds):
+        run = fit(network, dataset, substrate, seed=each, **keeping, **settings, progress=None)
+        row = {
+            "device": substrate.spec, "seed": each, "epochs": len(run.epochs), "steps": run.steps,
+            "test_accuracy": run.test_accuracy, "validation_accuracy": run.validation_accuracy,
+            "energy_per_step_j": run.energy_per_step_interval_j()._asdict(),
+            "time_per_step_s": run.time_per_step_s,
+            "history": [asdict(epoch) for epoch in run.epochs],
+        }  # fmt: skip
+        if controls:
+            exact = fit(network, dataset, registry.device("ideal"), seed=each, **settings)
+            row["exact_arithmetic_accuracy"] = exact.test_accuracy
+            frozen = run.network.layers[:-1]
+            if frozen:
+                last = fit(network, dataset, substrate, seed=each, frozen=frozen, **settings)
+                row["last_layer_only_accuracy"] = last.test_accuracy
+        rows.append(row)
+        say(json_path, run_text(row, run, dataset))
+    if seeds > 1:
+        say(json_path, seeds_text(rows, settings.get("until")))
+    output(json_path, json.dumps({"hwsim_training": 1, "model": repr(network), "data": dataset.name, "rows": rows}))
+
+
+@app.command()
+def compare(
+    model: Annotated[str, typer.Option(help=MODEL)] = "mlp",
+    data_name: Annotated[str, typer.Option("--data", help=DATA)] = "digits",
+    devices: Annotated[str | None, typer.Option(help="Devices, comma separated; each " + DEVICE[8:])] = None,
+    epochs: Annotated[int, typer.Option(help="Passes over the training split.")] = 10,
+    batch: Annotated[int, typer.Option(help="Rows of a mini-batch.")] = 32,
+    seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
+    seeds: Annotated[int, typer.Option(help="How many seeds, for mean and spread.")] = 3,
+    optimizer: Annotated[str, typer.Option(help="sgd, momentum or adam.")] = "sgd",
+    learning_rates: Annotated[
+        str | None, typer.Option(help="Rates to choose from on the validation split, comma separated.")
+    ] = None,
+    target: Annotated[
+        float | None, typer.Option(help="Validation accuracy that joules are counted to; else by exact arithmetic.")
+    ] = None,
+    json_path: Annotated[str | None, typer.Option("--json", help=JSON)] = None,
+    csv_path: Annotated[Path | None, typer.Option("--csv", help="Write one line per device and seed.")] = None,
+    html_path: Annotated[Path | None, typer.Option("--html", help="Write table and figure as one file.")] = None,
+    figure_path: Annotated[Path, typer.Option("--figure", help="Draw the figure into this file.")] = Path(
+        "hwsim-compare.png"
+    ),
+) -> None:
+    """Train one network on many devices and print what each reaches, at what cost, and why.
+
+    Example: hwsim compare --devices ideal,digital:int8,gpu:h100,gpu:gtx580 --seeds 3
+    """
+    from hwsim.compare import DEFAULT_DEVICES, LEARNING_RATES
+    from hwsim.compare import compare as run_comparison
+
+    for path in (csv_path, html_path, figure_path):
+        if path is not None:
+            require_writable(path)
+    writable(json_path)
+    dataset = data.load(data_name)
+    name, parameters = model_name(model)
+    chosen = tuple(devices.split(",")) if devices is not None else DEFAULT_DEVICES
+    rates = LEARNING_RATES if learning_rates is None else numbers(learning_rates, "learning rates")
+    result = run_comparison(
+        model_for(name, parameters, dataset), dataset, chosen, epochs=epochs, batch=batch, first_seed=seed, seeds=seeds,
+        optimizer=optimizer, learning_rates=rates, target=target, progress=None,
+    )  # fmt: skip
+    say(json_path, str(result))
+    if csv_path is not None:
+        result.to_csv(csv_path)
+    if html_path is not None:
+        result.to_html(html_path)
+    result.to_figure(figure_path)
+    print(f"figure: {figure_path}", file=sys.stderr)
+    output(json_path, result.json())
+
+
+# -- small things ------------------------------------------------------------------------------------------
+
+
+def first_line(thing: Any) -> str:
+    """The first sentence of what documents it."""
+    return (inspect.getdoc(thing) or "").split("\n")[0]
+
+
+def model_name(text: str) -> tuple[str, dict[str, str]]:
+    """The name and parameters in NAME[:key=value]... Raises DeviceError where the text is malformed."""
+    parsed = registry.parse_device(text)
+    if parsed.preset is not None:
+        raise ConfigError(f"model {text!r}: {parsed.preset!r} is not key=value")
+    return parsed.name, parsed.parameters
+
+
+def model_for(name: str, parameters: dict[str, str], dataset: data.Dataset) -> Any:
+    """The model `name`, with sizes that were not given taken from the data set."""
+    factory = registry.load(registry.MODELS, "model", name)
+    known = inspect.signature(factory).parameters
+    for key in parameters:
+        if key not in known:
+            raise ConfigError(f"model {name!r} has no parameter {key!r}; it has: {', '.join(known) or 'none'}")
+    outputs = dataset.classes or dataset.y_train.shape[-1]
+    sizes = {"inputs": dataset.features, "outputs": outputs, "vocabulary": dataset.classes, "length": dataset.features}
+    given = {key: literal(value) for key, value in parameters.items()}
+    return factory(**{key: size for key, size in sizes.items() if key in known and key not in given} | given)
+
+
+def literal(text: str) -> int | float | str:
+    """A number where the text is one."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def numbers(text: str, what: str) -> tuple[float, ...]:
+    """Comma separated numbers. Raises ConfigError where one is none."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"{what} {text!r}: write numbers separated by commas") from None
+
+
+def writable(json_path: str | None) -> None:
+    """Find out before the work whether its result can be written."""
+    if json_path not in (None, "-"):
+        require_writable(str(json_path))
+
+
+def say(json_path: str | None, text: str) -> None:
+    """Print a result for people: on standard error where standard output belongs to JSON."""
+    print(text, file=sys.stderr if json_path == "-" else sys.stdout)
+
+
+def output(json_path: str | None, text: str) -> None:
+    """Write the result as JSON where it was asked for."""
+    if json_path == "-":
+        print(text.rstrip("\n"))
+    elif json_path is not None:
+        require_writable(json_path).write_text(text.rstrip("\n") + "\n")
+
+
+def run_text(row: dict[str, Any], run: Any, dataset: data.Dataset) -> str:
+    """One trained seed in a line or two."""
+    from hwsim.report.units import engineering, interval
+
+    parts = [f"seed {row['seed']}: test accuracy {100 * row['test_accuracy']:.1f}% ({run.test_images} rows)"]
+    if "exact_arithmetic_accuracy" in row:
+        parts.append(f"exact arithmetic {100 * row['exact_arithmetic_accuracy']:.1f}%")
+    if "last_layer_only_accuracy" in row:
+        parts.append(f"last layer only {100 * row['last_layer_only_accuracy']:.1f}%")
+    cost = "no cost" if not row["energy_per_step_j"]["nominal"] else interval(row["energy_per_step_j"], "J") + " a step"
+    time = f", {engineering(row['time_per_step_s'], 's')} a step" if row["time_per_step_s"] else ""
+    return ", ".join(parts) + f"; {row['steps']} steps in {row['epochs']} epochs, {cost}{time}"
+
+
+def seeds_text(rows: list[dict[str, Any]], until: float | None) -> str:
+    """All seeds in a line."""
+    import statistics
+
+    tests = [100 * row["test_accuracy"] for row in rows]
+    text = f"{len(rows)} seeds: test accuracy {statistics.mean(tests):.1f} ± {statistics.stdev(tests):.1f}%"
+    if until is None:
+        return text
+    solved = [row["epochs"] for row in rows if row["validation_accuracy"] >= until]
+    text += f"; {len(solved)} of {len(rows)} reached {100 * until:g}%"
+    return text + (f", after {statistics.median(solved):g} epochs (median)" if solved else "")

@@ -1,0 +1,376 @@
+"""Networks: a model is a function of (net, x); a Network is that model placed on devices.
+
+A model asks the network for what it needs by name, and the same lines run on arrays and on shapes alone:
+
+    def two_layers(net, x):
+        x = dense(net, "fc1", x, 32, activation="relu")
+        return dense(net, "fc2", x, 10)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from hwsim import ops
+from hwsim.arrays import Array, Shape, generator, key_of, to_host
+from hwsim.cost import Phase
+from hwsim.device import Device
+from hwsim.errors import ConfigError, ShapeError
+from hwsim.ledger import Ledger
+from hwsim.tape import HostOp, Parameter, Sink, Tape, Value
+from hwsim.tile import Activation, Tile
+
+Initial = Callable[[Any, tuple[int, ...]], Any]  # (NumPy generator, shape) -> initial values
+
+
+class Model(Protocol):
+    """What a network can be built from: a function of a network and its input that says its input's shape."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]: ...
+    def __call__(self, net: Network, x: Value) -> Value: ...
+
+
+def zeros(rng: Any, shape: tuple[int, ...]) -> Any:
+    """All zero."""
+    return np.zeros(shape)
+
+
+def ones(rng: Any, shape: tuple[int, ...]) -> Any:
+    """All one."""
+    return np.ones(shape)
+
+
+def he_normal(rng: Any, shape: tuple[int, ...]) -> Any:
+    """Normal with variance 2 / k. Source: He et al. 2015, for ReLU."""
+    return rng.standard_normal(shape) * math.sqrt(2 / shape[-2])
+
+
+def glorot_normal(rng: Any, shape: tuple[int, ...]) -> Any:
+    """Normal with variance 2 / (k + n). Source: Glorot and Bengio 2010."""
+    return rng.standard_normal(shape) * math.sqrt(2 / (shape[-2] + shape[-1]))
+
+
+def uniform(limit: float) -> Initial:
+    """Uniform between -limit and limit."""
+    return lambda rng, shape: rng.uniform(-limit, limit, shape)
+
+
+class _Layer:
+    """Names the present layer for a while."""
+
+    __slots__ = ("name", "net", "saved")
+
+    def __init__(self, net: Network, name: str) -> None:
+        self.net, self.name = net, name
+
+    def __enter__(self) -> None:
+        net = self.net
+        self.saved = net.path, net.tape.ledger.layer
+        net.path = net.tape.ledger.layer = f"{net.path}.{self.name}" if net.path else self.name
+
+    def __exit__(self, *error: object) -> None:
+        self.net.path, self.net.tape.ledger.layer = self.saved
+
+
+class _Declared(NamedTuple):
+    """What a model asked for under one name."""
+
+    layer: str
+    kind: str  # tile, parameter or activation
+    shape: tuple[int, ...]
+    initial: Initial | None
+
+
+class Network:
+    """A model placed on devices: its tiles, host parameters and activations, its ledger and its tape.
+
+    `devices`: one device, or by layer name with "*" for all others. `frozen`: layers that are not trained.
+    Raises ShapeError or ConfigError where the model does not fit, before anything is charged.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        devices: Device | Mapping[str, Device],
+        *,
+        ledger: Ledger | None = None,
+        seed: int = 0,
+        shape_only: bool = False,
+        frozen: Collection[str] = (),
+    ) -> None:
+        self.model = model
+        self.devices = {"*": devices} if isinstance(devices, Device) else dict(devices)
+        self.seed = seed
+        self.shape_only = shape_only
+        self.placed: dict[str, Tile | Parameter | Activation] = {}
+        self.path = ""  # the present layer, enclosing layers first, joined by dots
+        self._by_layer: dict[str, Device] = {}
+        self._declared: dict[str, _Declared] | None = {}
+        self.tape = Tape(Ledger())
+        self.frozen: frozenset[str] = frozenset()
+
+        # A dry pass over shapes finds out what the model needs, so that it is all programmed before training.
+        self.forward(Shape(1, *model.input_shape))
+        declared, self._declared = self._declared or {}, None
+        self.ledger = ledger if ledger is not None else Ledger()
+        self.tape = Tape(self.ledger)
+        self.placed = {}
+        with self.ledger.scope(phase=Phase.SETUP):
+            for name, asked in declared.items():
+                self.placed[name] = self._place(name, asked, shape_only)
+
+        self.frozen = frozenset(frozen)
+        unknown = self.frozen - set(self.layers)
+        if unknown:
+            raise ConfigError(f"no layer {sorted(unknown)} to freeze; the network has: {', '.join(self.layers)}")
+        strays = set(self.devices) - {"*"} - set(self.layers)
+        if strays:
+            raise ConfigError(f"no layer {sorted(strays)} to place; the network has: {', '.join(self.layers)}")
+
+    # -- for models ----------------------------------------------------------------------------------------
+
+    def layer(self, name: str) -> _Layer:
+        """A context in which everything belongs to the layer `name` (nested names are joined by dots)."""
+        return _Layer(self, name)
+
+    @property
+    def device(self) -> Device:
+        """The device of the present layer: its own, its nearest enclosing layer's, or that of "*"."""
+        found = self._by_layer.get(self.path)
+        if found is None:
+            found = self._by_layer[self.path] = self._device_of(self.path)
+        return found
+
+    def _device_of(self, layer: str) -> Device:
+        enclosing = layer
+        while enclosing:
+            if enclosing in self.devices:
+                return self.devices[enclosing]
+            enclosing = enclosing.rpartition(".")[0]
+        try:
+            return self.devices["*"]
+        except KeyError:
+            raise ConfigError(f"no device for layer {layer!r}; name one for it, or one for '*', all others") from None
+
+    def tile(self, name: str, shape: tuple[int, ...], initial: Initial) -> Tile:
+        """The tile [..., k, n] called `name` in the present layer."""
+        return self._get(name, "tile", shape, initial)  # type: ignore[no-any-return]
+
+    def parameter(self, name: str, shape: tuple[int, ...], initial: Initial) -> Value:
+        """The host array called `name` in the present layer, as a value."""
+        parameter = self._get(name, "parameter", shape, initial)
+        return Value(parameter.data, parameter.device, self.trained and self.tape.sink is not None, parameter)
+
+    @property
+    def trained(self) -> bool:
+        """Whether the present layer is trained."""
+        return self.path not in self.frozen
+
+    def linear(self, tile: Tile, x: Value) -> Value:
+        """x [..., k] -> x w [..., n]."""
+        return self.tape.linear(tile, self.here(x), trained=self.trained)
+
+    def linear_transposed(self, tile: Tile, x: Value) -> Value:
+        """x [..., n] -> x w' [..., k], through the same tile from the other side."""
+        return self.tape.linear_transposed(tile, self.here(x), trained=self.trained)
+
+    def product(self, a: Value, b: Value) -> Value:
+        """a [..., m, k] @ b [..., k, n], where both change."""
+        return self.tape.product(a, b)
+
+    def apply(self, op: HostOp, *inputs: Value) -> Value:
+        """An operation on values; see hwsim.ops."""
+        return self.tape.host(op, *inputs)
+
+    def activate(self, name: str | None, x: Value) -> Value:
+        """The activation `name` of x: one of hwsim.ops, "device" for the substrate's own, None for none."""
+        if name is None:
+            return x
+        if name == "device":
+            own: Activation = self._get("activation", "activation", (x.shape[-1],), None)
+            return self.tape.activation(own, x, trained=self.trained)
+        return self.apply(ops.activation(name), x)
+
+    def constant(self, data: Array, device: Device | None = None) -> Value:
+        """An array that no gradient is wanted of."""
+        device = device or self.device
+        return Value(data if isinstance(data, Shape) else device.asarray(data), device, False)
+
+    def here(self, x: Value) -> Value:
+        """x on the device of the present layer."""
+        return self.tape.move(x, self.device)
+
+    # -- for learning rules --------------------------------------------------------------------------------
+
+    def forward(self, x: Array, sink: Sink | None = None) -> Value:
+        """The model's output for x [m, ...]; with a sink, gradients can be sent back to it."""
+        needed = self.model.input_shape
+        if tuple(x.shape[1:]) != needed:
+            raise ShapeError(f"input has shape {tuple(x.shape)}, the network needs [m, {', '.join(map(str, needed))}]")
+        self.tape.sink = sink
+        first = next(iter(self.devices.values())) if "*" not in self.devices else self.devices["*"]
+        return self.model(self, self.constant(x, first))
+
+    def predict(self, x: Array) -> Array:
+        """The model's output for x [m, ...] as a host array; charged to the evaluation phase."""
+        with self.ledger.scope(phase=Phase.EVALUATE):
+            y = self.forward(x).data
+            self.tape.release()
+        return y if isinstance(y, Shape) else to_host(y)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of layers that hold something to train, in order of first use."""
+        return tuple(dict.fromkeys(name.rpartition("/")[0] for name in self.placed))
+
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers are trained, frozen layers aside."""
+        count = 0
+        for name, item in self.placed.items():
+            if name.rpartition("/")[0] not in self.frozen and not isinstance(item, Activation):
+                count += math.prod(item.shape if isinstance(item, Tile) else item.data.shape)
+        return count
+
+    def device_labels(self) -> dict[str, Device]:
+        """Every device that the ledger may name, by its label there: those with tiles, and their hosts."""
+        labels = {label: device for device, label in self.ledger.devices().items()}
+        for device in list(labels.values()):
+            host = device.host_device
+            while host is not None:
+                labels.setdefault(host.spec, host)
+                host = host.host_device
+        return labels
+
+    def save(self) -> dict[str, Any]:
+        """All state as host arrays and integers, by name."""
+        saved: dict[str, Any] = {}
+        for name, item in self.placed.items():
+            state = {"data": to_host(item.data).copy()} if isinstance(item, Parameter) else item.save()
+            saved |= {f"{name}:{key}": value for key, value in state.items()}
+        return saved
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """Take over what `save` returned. Raises ConfigError where it belongs to another network."""
+        by_name: dict[str, dict[str, Any]] = {name: {} for name in self.placed}
+        for key, value in saved.items():
+            name, _, rest = key.partition(":")
+            if name not in by_name:
+                raise ConfigError(f"the saved network has {name!r}, this one has: {', '.join(self.placed)}")
+            by_name[name][rest] = value
+        for name, item in self.placed.items():
+            if isinstance(item, Parameter):
+                item.data = item.device.asarray(by_name[name]["data"])
+            else:
+                item.load(by_name[name])
+
+    # -- inside --------------------------------------------------------------------------------------------
+
+    def _get(self, name: str, kind: str, shape: tuple[int, ...], initial: Initial | None) -> Any:
+        layer = self.path
+        full = f"{layer}/{name}"
+        item = self.placed.get(full)
+        if item is None:
+            if self._declared is None:
+                raise ConfigError(f"the model asks for {full!r}, which it did not ask for when it was placed")
+            asked = self._declared[full] = _Declared(layer, kind, shape, initial)
+            item = self.placed[full] = self._place(full, asked, shape_only=True)
+        return item
+
+    def _place(self, name: str, asked: _Declared, shape_only: bool) -> Any:
+        ledger = self.tape.ledger
+        device = self._device_of(asked.layer)
+        with ledger.scope(layer=asked.layer):
+            if asked.kind == "activation":
+                return device.activation(asked.shape[-1], name=name, ledger=ledger, shape_only=shape_only)
+            data: Array = Shape(*asked.shape)
+            if not shape_only and asked.initial is not None:
+                # By name: another layer more or less changes the start of no other, and every device starts alike.
+                data = asked.initial(generator(np, key_of("initial", self.seed, name)), asked.shape)
+            if asked.kind == "tile":
+                return device.program(data, name=name, ledger=ledger)
+            return Parameter(name, asked.layer, device, data if shape_only else device.asarray(data))
+
+
+# -- layers: functions of (net, name, x, ...) --------------------------------------------------------------
+
+
+def dense(
+    net: Network,
+    name: str,
+    x: Value,
+    n: int,
+    *,
+    activation: str | None = None,
+    bias: bool = True,
+    initial: Initial | None = None,
+    bias_initial: Initial = zeros,
+) -> Value:
+    """x [..., k] -> activation(x w + b) [..., n]. Weights start He-normal before a ReLU, else Glorot-normal."""
+    with net.layer(name):
+        initial = initial or (he_normal if activation == "relu" else glorot_normal)
+        y = net.linear(net.tile("w", (x.shape[-1], n), initial), x)
+        if bias:
+            y = net.apply(ops.bias_add, y, net.parameter("b", (n,), bias_initial))
+        return net.activate(activation, y)
+
+
+def layer_norm(net: Network, name: str, x: Value) -> Value:
+    """x [..., n] normalised over its last axis, with a trained gain and bias."""
+    with net.layer(name):
+        n = x.shape[-1]
+        gain, bias = net.parameter("gain", (n,), ones), net.parameter("bias", (n,), zeros)
+        return net.apply(ops.layer_norm(), net.here(x), gain, bias)
+
+
+def embed(net: Network, name: str, ids: Value, vocabulary: int, n: int) -> Value:
+    """Token ids [batch, length] -> rows [batch, length, n] of a trained table that the host holds."""
+    with net.layer(name):
+        table = net.parameter("table", (vocabulary, n), lambda rng, shape: 0.02 * rng.standard_normal(shape))
+        return net.apply(ops.embedding((vocabulary, n)), table, net.here(ids))
+
+
+def attention(net: Network, name: str, x: Value, heads: int) -> Value:
+    """Causal multi-head self-attention: x [batch, length, n] -> [batch, length, n]. Source: Vaswani et al. 2017."""
+    length, n = x.shape[1:]
+    if n % heads:
+        raise ConfigError(f"layer {name!r}: width {n} does not divide into {heads} heads")
+    width = n // heads
+
+    def by_head(value: Value, axes: tuple[int, ...]) -> Value:
+        split = net.apply(ops.reshape((-1, length, heads, width)), value)
+        turned = net.apply(ops.transpose(axes), split)
+        last = (length, width) if axes[-1] == 3 else (width, length)
+        return net.apply(ops.reshape((-1, *last)), turned)
+
+    with net.layer(name):
+        joint = net.linear(net.tile("qkv", (n, 3 * n), glorot_normal), x)
+        q, k, v = (net.apply(ops.part(i, 3), joint) for i in range(3))
+        q = net.apply(ops.scaled(1 / math.sqrt(width)), q)
+        scores = net.product(by_head(q, (0, 2, 1, 3)), by_head(k, (0, 2, 3, 1)))  # [batch * heads, length, length]
+        scores = net.apply(ops.causal_mask(length), scores)
+        mixed = net.product(net.apply(ops.softmax, scores), by_head(v, (0, 2, 1, 3)))
+        mixed = net.apply(ops.reshape((-1, heads, length, width)), mixed)
+        mixed = net.apply(ops.reshape((-1, length, n)), net.apply(ops.transpose((0, 2, 1, 3)), mixed))
+        return net.linear(net.tile("out", (n, n), glorot_normal), mixed)
+
+
+def recurrent(net: Network, name: str, x: Value, n: int) -> Value:
+    """Elman network: x [batch, length, k] -> hidden states [batch, length, n], h_t = tanh(x_t w + h_(t-1) u + b)."""
+    length, k = x.shape[1:]
+    with net.layer(name):
+        w, u = net.tile("w", (k, n), glorot_normal), net.tile("u", (n, n), glorot_normal)
+        b = net.parameter("b", (n,), zeros)
+        inputs = net.apply(ops.bias_add, net.linear(w, x), b)  # all time steps in one product
+        states: list[Value] = []
+        for t in range(length):
+            z = net.apply(ops.at(t), inputs)
+            if states:
+                z = net.apply(ops.add, z, net.linear(u, states[-1]))
+            states.append(net.apply(ops.tanh, z))
+        return net.apply(ops.stack_steps(length), *states)

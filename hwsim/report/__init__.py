@@ -1,0 +1,1 @@
+"""Reports: pure functions from a comparison's plain data to text, figures and HTML."""

@@ -1,0 +1,48 @@
+"""Numbers as people read them: engineering prefixes, percentages, ranges."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+PREFIXES = {-15: "f", -12: "p", -9: "n", -6: "u", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P"}
+
+
+def engineering(value: float, unit: str, digits: int = 3) -> str:
+    """A value with a prefix: 1.5e-5, "J" -> "15 uJ"; three significant digits."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g} {unit}"
+    exponent = min(max(3 * math.floor(math.log10(abs(value)) / 3), -15), 15)
+    scaled = float(f"{value / 10.0**exponent:.{digits}g}")
+    if abs(scaled) >= 1000 and exponent < 15:
+        scaled, exponent = scaled / 1000, exponent + 3
+    return f"{scaled:.{digits}g} {PREFIXES[exponent]}{unit}"
+
+
+def interval(values: Mapping[str, float], unit: str) -> str:
+    """Nominal with its 90% interval: "15.0 uJ (12-20)", all in the nominal's prefix."""
+    text = engineering(values["nominal"], unit)
+    if values["low"] == values["high"]:
+        return text
+    factor = float(text.split()[0]) / values["nominal"] if values["nominal"] else 1.0
+    return f"{text} ({values['low'] * factor:.3g}-{values['high'] * factor:.3g})"
+
+
+def percent(share: float) -> str:
+    """A share of one as a percentage; one digit below ten."""
+    if math.isnan(share):
+        return "-"
+    value = 100 * share
+    return f"{value:.1f}%" if value < 9.95 else f"{value:.0f}%"
+
+
+def accuracy(entry: Mapping[str, float]) -> str:
+    """Mean and standard deviation in percent: "95.9 ± 0.4"."""
+    mean, deviation = 100 * entry["mean"], 100 * entry["deviation"]
+    return f"{mean:.1f}" if math.isnan(deviation) else f"{mean:.1f} ± {deviation:.1f}"
+
+
+def share_of(parts: Mapping[str, float], names: Any, total: float) -> float:
+    """What the named parts make of the total; 0 where there is none."""
+    return math.fsum(parts.get(name, 0.0) for name in names) / total if total else 0.0

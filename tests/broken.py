@@ -1,0 +1,591 @@
+"""Two good devices, and for every check of the conformance kit devices that break its promise and little else.
+
+Where a promise is kept by final code of `Tile` or `Ledger`, and no device can break it by its hooks, the break is in
+a subclass of that code, and its docstring says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from hwsim.arrays import Array, Shape
+from hwsim.cost import Component, Elementwise, Kind, Op, Product, Use
+from hwsim.device import Contract, Device
+from hwsim.ledger import Ledger, TileShape
+from hwsim.parameters import parameter
+from hwsim.precision import policy
+from hwsim.tile import Activation, Tile
+
+PRODUCTS = (Kind.FORWARD, Kind.BACKWARD, Kind.GRADIENT, Kind.PRODUCT)
+
+
+class Good(Device):
+    """Exact, its own host, and using everything that the interface has: held bits, moves in place, a nonlinearity."""
+
+    name = "good"
+    host = None
+
+    mac_energy_j: float = parameter(1e-12, unit="J", doc="one multiply-accumulate", low=0)
+
+    @property
+    def components(self) -> Mapping[str, Component]:
+        return {
+            "mac": Component(energy_j=self.mac_energy_j, time_s=1e-9),
+            "value": Component(energy_j=1e-13, time_s=1e-10),
+            "start": Component(time_s=1e-8, serial=True),
+            "chip": Component(static_power_w=0.1, idle_power_w=0.02),
+        }
+
+    def activity(self, op: Op) -> Mapping[str, Use] | None:
+        if isinstance(op, Elementwise):
+            return {"value": Use(op.size, 8)}
+        if op.kind in PRODUCTS:
+            return {"mac": Use(op.macs, 64), "start": Use(1)}
+        rows = op.m if op.kind in (Kind.UPDATE_OUTER, Kind.RELEASE) else 1
+        return {"value": Use(op.stack * rows * op.k * op.n, 8)}
+
+    def held_bits(self, op: Op) -> int:
+        if not isinstance(op, Product):
+            return 0
+        return {Kind.FORWARD: 32, Kind.RELEASE: -32}.get(op.kind, 0) * op.stack * op.m * op.n
+
+    def forward(self, tile: Tile, x: Array) -> Array:
+        tile.record(mac=(x != 0).sum() * tile.n)
+        return super().forward(tile, x)
+
+    def update_outer(self, tile: Tile, x: Array, dy: Array, scale: float) -> None:
+        self.update(tile, scale * self.gradient(tile, x, dy))
+
+    def start_activation(self, activation: Activation, n: int) -> None:
+        activation.state["slope"] = self.xp.ones(n, dtype=self.xp.float32)
+
+    def activate(self, activation: Activation, x: Array) -> tuple[Array, Any]:
+        y = self.xp.tanh(activation.state["slope"] * x)
+        return y, y
+
+    def activate_backward(self, activation: Activation, saved: Any, dy: Array) -> tuple[Array, dict[str, Array]]:
+        return dy * (1 - saved * saved) * activation.state["slope"], {}
+
+
+class Noisy(Good):
+    """A good device with noise of every kind: fixed at programming, fresh at each reading, and in each step."""
+
+    name = "noisy"
+
+    read_noise: float = parameter(0.02, doc="standard deviation added to results", low=0)
+    write_noise: float = parameter(0.01, doc="relative standard deviation of programmed weights", low=0)
+    step_noise: float = parameter(0.1, doc="relative standard deviation of steps", low=0)
+
+    @property
+    def contract(self) -> Contract:
+        return Contract(forward=0.016, backward=0.018, gradient=1e-5, update=0.11, deterministic=False)
+
+    def normal(self, tile: Tile, stream: str, shape: tuple[int, ...]) -> Array:
+        return tile.rng(stream).standard_normal(shape, dtype=self.xp.float32)
+
+    def write(self, tile: Tile, w: Array) -> None:
+        super().write(tile, w * (1 + self.write_noise * self.normal(tile, "write", tile.shape)))
+
+    def read(self, tile: Tile) -> Array:
+        return tile.state["w"] + 0.1 * self.step_noise * 0.01 * self.normal(tile, "read", tile.shape)
+
+    def forward(self, tile: Tile, x: Array) -> Array:
+        y = super().forward(tile, x)
+        return y + self.read_noise * self.normal(tile, "forward", y.shape)
+
+    def backward(self, tile: Tile, dy: Array) -> Array:
+        dx = super().backward(tile, dy)
+        return dx + self.read_noise * self.normal(tile, "backward", dx.shape)
+
+    def update(self, tile: Tile, step: Array) -> None:
+        super().update(tile, step * (1 + self.step_noise * self.normal(tile, "update", tile.shape)))
+
+
+# -- arrays in, arrays out -----------------------------------------------------------------------------------------
+
+
+class TransposedGradient(Good):
+    def gradient(self, tile: Tile, x: Array, dy: Array) -> Array:
+        return super().gradient(tile, x, dy).swapaxes(-1, -2)
+
+
+class DoublePrecisionRead(Good):
+    def read(self, tile: Tile) -> Array:
+        return super().read(tile).astype(self.xp.float64)
+
+
+class NoStacks(Good):
+    def backward(self, tile: Tile, dy: Array) -> Array:
+        return dy @ tile.state["w"].T
+
+
+class SloppyTile(Tile):
+    """Broken final code of Tile: any shape is taken."""
+
+    def _rows(self, a: Array, columns: int, what: str) -> int:
+        return int(a.shape[-2])
+
+
+class AnyShape(Good):
+    def program(self, w: Array | Shape, *, name: str, ledger: Ledger | None = None) -> Tile:
+        return SloppyTile(self, w, name, ledger if ledger is not None else Ledger())
+
+
+class GullibleTile(Tile):
+    """Broken final code of Tile: NaN is taken."""
+
+    def _require_finite(self, a: Array, what: str) -> None:
+        pass
+
+
+class TakesNaN(Good):
+    def program(self, w: Array | Shape, *, name: str, ledger: Ledger | None = None) -> Tile:
+        return GullibleTile(self, w, name, ledger if ledger is not None else Ledger())
+
+
+class ScalesItsInput(Good):
+    def forward(self, tile: Tile, x: Array) -> Array:
+        x *= 0.5
+        return 2 * super().forward(tile, x)
+
+
+class KeepsItsInput(Good):
+    def forward(self, tile: Tile, x: Array) -> Array:
+        tile.state["newest"] = x
+        return super().forward(tile, x)
+
+
+class ProgramsInPlace(Good):
+    def write(self, tile: Tile, w: Array) -> None:
+        tile.state["w"] = w
+
+
+class HandsOutItsWeights(Good):
+    def read(self, tile: Tile) -> Array:
+        return tile.state["w"]
+
+
+class Unseeded(Noisy):
+    def normal(self, tile: Tile, stream: str, shape: tuple[int, ...]) -> Array:
+        return np.random.default_rng().standard_normal(shape, dtype=np.float32)
+
+
+class CountsGradients(Good):
+    def write(self, tile: Tile, w: Array) -> None:
+        super().write(tile, w)
+        tile.state["gradients"] = self.xp.zeros((), dtype=self.xp.int64)
+
+    def gradient(self, tile: Tile, x: Array, dy: Array) -> Array:
+        tile.state["gradients"] += 1
+        return super().gradient(tile, x, dy)
+
+
+class ScalesByTheLargest(Good):
+    def forward(self, tile: Tile, x: Array) -> Array:
+        largest = abs(x).max()
+        return super().forward(tile, x / largest) * largest
+
+
+class ActivationChangesInput(Good):
+    def activate_backward(self, activation: Activation, saved: Any, dy: Array) -> tuple[Array, dict[str, Array]]:
+        dy *= 1 - saved * saved
+        return dy.copy(), {}
+
+
+class ActivationWithoutItsParameter(Good):
+    def activate_backward(self, activation: Activation, saved: Any, dy: Array) -> tuple[Array, dict[str, Array]]:
+        return super().activate_backward(activation, saved, dy)[0], {"offset": dy.sum(axis=0)}
+
+
+class ActivationWithoutSlope(Good):
+    def activate_backward(self, activation: Activation, saved: Any, dy: Array) -> tuple[Array, dict[str, Array]]:
+        return dy.copy(), {}
+
+
+# -- state -----------------------------------------------------------------------------------------------------------
+
+
+class Remembers(Good):
+    """A counter on the device itself; the dictionary gets around the frozen dataclass, as an author might."""
+
+    def forward(self, tile: Tile, x: Array) -> Array:
+        self.__dict__["forwards"] = self.__dict__.get("forwards", 0) + 1
+        return super().forward(tile, x)
+
+
+class Log(list[Any]):
+    """A list that a frozen device can hold, and still write to."""
+
+
+class RemembersInAList(Good):
+    def check(self) -> None:
+        object.__setattr__(self, "log", Log())
+
+    def forward(self, tile: Tile, x: Array) -> Array:
+        vars(self)["log"].append(tile.name)
+        return super().forward(tile, x)
+
+
+class ForgetsParameters(Good):
+    gain: float = parameter(1.0, doc="factor on results", low=0)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()
+
+
+class Unpicklable(Good):
+    def check(self) -> None:
+        object.__setattr__(self, "curve", lambda x: x)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dataclasses.replace, (self,), vars(self)
+
+
+class KeepsStateElsewhere(Good):
+    """Weights are right only with what a table beside the tile says."""
+
+    moved: ClassVar[weakref.WeakKeyDictionary[Tile, Array]] = weakref.WeakKeyDictionary()
+
+    def update(self, tile: Tile, step: Array) -> None:
+        self.moved[tile] = self.moved.get(tile, 0) + step
+
+    def read(self, tile: Tile) -> Array:
+        return tile.state["w"] + self.moved.get(tile, 0)
+
+    def forward(self, tile: Tile, x: Array) -> Array:
+        return x @ self.read(tile)
+
+    def backward(self, tile: Tile, dy: Array) -> Array:
+        return dy @ self.read(tile).swapaxes(-1, -2)
+
+
+class SavesAText(Good):
+    def write(self, tile: Tile, w: Array) -> None:
+        super().write(tile, w)
+        tile.state["polarity"] = np.array("normal")
+
+
+class NumPyOnly(Good):
+    def forward(self, tile: Tile, x: Array) -> Array:
+        return np.matmul(x, tile.state["w"])
+
+
+# -- noise -------------------------------------------------------------------------------------------------------------
+
+
+class SameNoiseOnAllTiles(Noisy):
+    """The key of a stream leaves out the tile's name."""
+
+    def normal(self, tile: Tile, stream: str, shape: tuple[int, ...]) -> Array:
+        index = tile.drawn[stream] = tile.drawn.get(stream, 0) + 1
+        key = [self.seed, *stream.encode(), index]
+        return np.random.default_rng(key).standard_normal(shape, dtype=np.float32)
+
+
+class SameNoiseBothWays(Noisy):
+    """Forward and backward draw the same numbers."""
+
+    def normal(self, tile: Tile, stream: str, shape: tuple[int, ...]) -> Array:
+        index = tile.drawn[stream] = tile.drawn.get(stream, 0) + 1
+        key = [self.seed, *tile.name.encode(), index]
+        return np.random.default_rng(key).standard_normal(shape, dtype=np.float32)
+
+
+class IgnoresTheSeed(Noisy):
+    """The key of a stream leaves out the device's seed."""
+
+    def normal(self, tile: Tile, stream: str, shape: tuple[int, ...]) -> Array:
+        index = tile.drawn[stream] = tile.drawn.get(stream, 0) + 1
+        key = [*tile.name.encode(), *stream.encode(), index]
+        return np.random.default_rng(key).standard_normal(shape, dtype=np.float32)
+
+
+class Drifts(Noisy):
+    """Every forward adds the same once more: differences of successive results are all alike."""
+
+    def forward(self, tile: Tile, x: Array) -> Array:
+        count = tile.state["count"] = tile.state.get("count", 0) + 1
+        y = super().forward(tile, x)
+        return y + 0.01 * count * self.xp.linspace(-1, 1, tile.n, dtype=self.xp.float32)
+
+
+class FixedVariation(Noisy):
+    """All noise is drawn at programming, though the contract is not deterministic."""
+
+    read_noise = 0.0
+    step_noise = 0.0
+
+    @property
+    def contract(self) -> Contract:
+        return Contract(forward=0.01, backward=0.01, gradient=1e-5, update=1e-5, deterministic=False)
+
+
+class NoisyButSaysDeterministic(Noisy):
+    @property
+    def contract(self) -> Contract:
+        return dataclasses.replace(super().contract, deterministic=True)
+
+
+class VariesButSaysDeterministic(FixedVariation):
+    @property
+    def contract(self) -> Contract:
+        return dataclasses.replace(super().contract, deterministic=True)
+
+
+# -- accuracy ------------------------------------------------------------------------------------------------------------
+
+
+class Claims(Noisy):
+    """A noisy device whose contract is another one."""
+
+    changed: ClassVar[dict[str, float]] = {}
+
+    @property
+    def contract(self) -> Contract:
+        return dataclasses.replace(super().contract, **self.changed)
+
+
+class ClaimsForwardTooWell(Claims):
+    changed: ClassVar[dict[str, float]] = {"forward": 0.01}
+
+
+class ClaimsForwardTooLoosely(Claims):
+    changed: ClassVar[dict[str, float]] = {"forward": 0.5}
+
+
+class ClaimsBackwardTooWell(Claims):
+    changed: ClassVar[dict[str, float]] = {"backward": 0.01}
+
+
+class ClaimsBackwardTooLoosely(Claims):
+    changed: ClassVar[dict[str, float]] = {"backward": 0.5}
+
+
+class ClaimsUpdateTooWell(Claims):
+    changed: ClassVar[dict[str, float]] = {"update": 0.05}
+
+
+class ClaimsUpdateTooLoosely(Claims):
+    changed: ClassVar[dict[str, float]] = {"update": 2.0}
+
+
+class ClaimsGradientTooLoosely(Claims):
+    changed: ClassVar[dict[str, float]] = {"gradient": 0.1}
+
+
+class CoarseGradient(Good):
+    def gradient(self, tile: Tile, x: Array, dy: Array) -> Array:
+        return policy("bf16").output.round(self.xp, super().gradient(tile, x, dy))
+
+
+class CoarseProduct(Good):
+    def product(self, a: Array, b: Array) -> Array:
+        return policy("bf16").output.round(self.xp, super().product(a, b))
+
+
+class HalfTheOuterProduct(Good):
+    def update_outer(self, tile: Tile, x: Array, dy: Array, scale: float) -> None:
+        super().update_outer(tile, x, dy, scale / 2)
+
+
+class BackwardOfTheWrongSign(Good):
+    def backward(self, tile: Tile, dy: Array) -> Array:
+        return -super().backward(tile, dy)
+
+
+class MeanGradient(Good):
+    def gradient(self, tile: Tile, x: Array, dy: Array) -> Array:
+        return super().gradient(tile, x, dy) / max(x.shape[-2], 1)
+
+
+class CoarserThanItsFormat(Good):
+    def forward(self, tile: Tile, x: Array) -> Array:
+        return policy("bf16").output.round(self.xp, super().forward(tile, x))
+
+
+class WeakGain(Noisy):
+    """A tenth of every result is lost: within the claimed error, yet not on average."""
+
+    @property
+    def contract(self) -> Contract:
+        return dataclasses.replace(super().contract, forward=0.11, bias=0.01)
+
+    def forward(self, tile: Tile, x: Array) -> Array:
+        return 0.9 * super().forward(tile, x)
+
+
+# -- cost -------------------------------------------------------------------------------------------------------------------
+
+
+class NoBackward(Good):
+    def activity(self, op: Op) -> Mapping[str, Use] | None:
+        return None if isinstance(op, Product) and op.kind is Kind.BACKWARD else super().activity(op)
+
+
+class NoSoftmax(Good):
+    def activity(self, op: Op) -> Mapping[str, Use] | None:
+        return None if isinstance(op, Elementwise) and op.name == "softmax" else super().activity(op)
+
+
+class CostsByHistory(Good):
+    """Asking is counted, and the next answer is dearer."""
+
+    asked: ClassVar[list[Op]] = []
+
+    def activity(self, op: Op) -> Mapping[str, Use] | None:
+        self.asked.append(op)
+        return {**(super().activity(op) or {}), "value": Use(len(self.asked))}
+
+
+class CostsByValues(Good):
+    """Pulses are counted in the arrays of the newest forward, and asked of the next."""
+
+    newest: ClassVar[list[float]] = [0.0]
+
+    def forward(self, tile: Tile, x: Array) -> Array:
+        self.newest[0] = float(abs(x).sum())
+        return super().forward(tile, x)
+
+    def activity(self, op: Op) -> Mapping[str, Use] | None:
+        return {**(super().activity(op) or {}), "value": Use(self.newest[0])}
+
+
+class NegativeCount(Good):
+    def activity(self, op: Op) -> Mapping[str, Use] | None:
+        uses = super().activity(op)
+        if isinstance(op, Product) and op.kind is Kind.FORWARD:
+            return {**(uses or {}), "value": Use(op.m * op.n - op.k)}
+        return uses
+
+
+class NoUnits(Good):
+    def activity(self, op: Op) -> Mapping[str, Use] | None:
+        uses = super().activity(op)
+        return {"mac": Use(op.macs, op.m // 64)} if isinstance(op, Product) and op.kind is Kind.FORWARD else uses
+
+
+class UnknownComponent(Good):
+    def activity(self, op: Op) -> Mapping[str, Use] | None:
+        return {**(super().activity(op) or {}), "flux": Use(1)}
+
+
+class InstallsAnother(Good):
+    def installed(self, tiles: Sequence[TileShape]) -> Mapping[str, float]:
+        return {"chip": 1, "fan": 1}
+
+
+class QuickerWhenFull(Good):
+    """Batches that fill the array run four times as fast, so that 64 rows are quicker than 63."""
+
+    def activity(self, op: Op) -> Mapping[str, Use] | None:
+        uses = super().activity(op)
+        if isinstance(op, Product) and op.kind is Kind.FORWARD:
+            return {**(uses or {}), "mac": Use(op.macs, 256 if op.m % 64 == 0 else 64)}
+        return uses
+
+
+class CheaperWhenFull(Good):
+    """As long, but for less energy."""
+
+    def activity(self, op: Op) -> Mapping[str, Use] | None:
+        uses = super().activity(op)
+        if isinstance(op, Product) and op.kind is Kind.BACKWARD and op.m % 64 == 0:
+            return {**(uses or {}), "mac": Use(op.macs / 4, 16)}
+        return uses
+
+
+class ChargesByItself(Good):
+    """A hook writes to the ledger: on shapes alone no hook runs."""
+
+    def forward(self, tile: Tile, x: Array) -> Array:
+        tile.ledger.charge(self, Elementwise("warm_up", 1, 0, 0, 0))
+        return super().forward(tile, x)
+
+
+class RecordsAnother(Good):
+    def forward(self, tile: Tile, x: Array) -> Array:
+        tile.record(pulse=x.sum())
+        return super().forward(tile, x)
+
+
+class RecordsLessThanNothing(Good):
+    def backward(self, tile: Tile, dy: Array) -> Array:
+        tile.record(value=-abs(dy).sum())
+        return super().backward(tile, dy)
+
+
+class AdaptsInEvaluation(Good):
+    """A running gain follows every forward, those of evaluation too."""
+
+    def write(self, tile: Tile, w: Array) -> None:
+        super().write(tile, w)
+        tile.state["gain"] = self.xp.ones((), dtype=self.xp.float32)
+
+    def forward(self, tile: Tile, x: Array) -> Array:
+        if x.size:
+            tile.state["gain"] = 0.99 * tile.state["gain"] + 0.01 * (x * x).mean()
+        return super().forward(tile, x) * tile.state["gain"]
+
+
+class NeverReleases(Good):
+    def activity(self, op: Op) -> Mapping[str, Use] | None:
+        return None if isinstance(op, Product) and op.kind is Kind.RELEASE else super().activity(op)
+
+
+class ReleasesTooMuch(Good):
+    def held_bits(self, op: Op) -> int:
+        held = super().held_bits(op)
+        return 2 * held if held < 0 else held
+
+
+class BelowLandauer(Good):
+    mac_energy_j = 1e-21
+
+
+class Glutton(Good):
+    mac_energy_j = 1e-3
+
+
+# Which checks must fail on which devices. Those that no device can fail are tested apart.
+BROKEN: dict[str, tuple[type[Good], ...]] = {
+    "shapes": (TransposedGradient, DoublePrecisionRead, NoStacks),
+    "wrong_shapes": (AnyShape,),
+    "not_finite": (TakesNaN,),
+    "inputs_untouched": (ScalesItsInput, KeepsItsInput, ProgramsInPlace, HandsOutItsWeights),
+    "same_seed_same_bits": (Unseeded,),
+    "gradient_leaves_state": (CountsGradients,),
+    "empty_batch": (ScalesByTheLargest,),
+    "own_activation_shapes": (ActivationChangesInput, ActivationWithoutItsParameter),
+    "own_activation_differences": (ActivationWithoutSlope,),
+    "state_on_tiles": (Remembers, RemembersInAList),
+    "pickling": (Unpicklable,),
+    "checkpoint": (KeepsStateElsewhere, SavesAText),
+    "independent_streams": (SameNoiseOnAllTiles, SameNoiseBothWays, IgnoresTheSeed, Drifts),
+    "fresh_noise": (FixedVariation,),
+    "deterministic": (NoisyButSaysDeterministic, VariesButSaysDeterministic),
+    "claim_forward": (ClaimsForwardTooWell, ClaimsForwardTooLoosely),
+    "claim_backward": (ClaimsBackwardTooWell, ClaimsBackwardTooLoosely),
+    "claim_gradient": (CoarseGradient, ClaimsGradientTooLoosely),
+    "claim_product": (CoarseProduct,),
+    "claim_update": (ClaimsUpdateTooWell, ClaimsUpdateTooLoosely),
+    "claim_update_outer": (HalfTheOuterProduct,),
+    "adjoint": (BackwardOfTheWrongSign,),
+    "gradient_differences": (MeanGradient,),
+    "noise_free": (CoarserThanItsFormat,),
+    "bias": (WeakGain,),
+    "answered": (NoBackward, NoSoftmax),
+    "cost_pure": (CostsByHistory, CostsByValues),
+    "cost_sane": (NegativeCount, NoUnits, UnknownComponent),
+    "installed": (InstallsAnother,),
+    "time_monotone": (QuickerWhenFull,),
+    "energy_monotone": (CheaperWhenFull,),
+    "shape_only": (ChargesByItself,),
+    "recorded_counts": (RecordsAnother, RecordsLessThanNothing),
+    "evaluation": (AdaptsInEvaluation,),
+    "held_bits": (NeverReleases, ReleasesTooMuch),
+}
