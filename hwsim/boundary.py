@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hwsim.cost import Quantity, Value
 from hwsim.errors import ConfigError
 from hwsim.library import read_values
@@ -29,8 +31,11 @@ class Boundary:
     ) -> Value:
         """Joules at the wall plug for `device_j` [J] spent over `time_s` [s] on `input_bytes` of data."""
         drawn = {f.name: getattr(self, f.name).draws(draws, f"boundary/{f.name}", seed) for f in fields(self)}
+        # Drawn far enough up or down, a supply would make energy and a site would use less than its computers.
+        efficiency = np.minimum(drawn["supply_efficiency"], 1.0)
+        effectiveness = np.maximum(drawn["power_usage_effectiveness"], 1.0)
         inside = device_j + drawn["host_power_w"] * time_s + drawn["input_energy_j_per_byte"] * input_bytes
-        return inside / drawn["supply_efficiency"] * drawn["power_usage_effectiveness"]
+        return inside / efficiency * effectiveness
 
     def without_host(self) -> Boundary:
         """The same without the host processor: how much of a result rests on it."""

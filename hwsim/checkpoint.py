@@ -24,32 +24,49 @@ def write_checkpoint(path: str | Path, arrays: Mapping[str, Any], meta: Mapping[
     moment finds the older whole file or the newer one. Raises ConfigError where it cannot be written.
     """
     path = Path(path)
+    objects = [name for name, value in arrays.items() if np.asarray(value).dtype.hasobject]
+    if objects:
+        raise ConfigError(f"checkpoint {path}: {', '.join(objects)} would need pickle; keep state in arrays of numbers")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     text = json.dumps({"format": FORMAT, **meta}).encode()
     try:
         with partial.open("wb") as file:
-            np.savez(file, allow_pickle=False, **{META: np.frombuffer(text, np.uint8), **arrays})
+            np.savez(file, **{META: np.frombuffer(text, np.uint8), **arrays})
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise ConfigError(f"checkpoint {path} cannot be written: {error.strerror or error}") from None
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The arrays and the meta data of a checkpoint. Raises ConfigError where it is unreadable or foreign."""
+    path = Path(path)
+    if not path.exists():
+        raise ConfigError(f"there is no checkpoint {path} to go on from; start without resume")
+    if not zipfile.is_zipfile(path):
+        raise ConfigError(f"checkpoint {path} cannot be read: it is no npz file, or only half of one")
     try:
-        with np.load(Path(path), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        meta = json.loads(bytes(arrays.pop(META)))
-        if meta.get("format") != FORMAT:
-            raise ValueError(f"its format is {meta.get('format')!r}, this version reads {FORMAT!r}")
-    except KeyError:
-        raise ConfigError(f"checkpoint {path} was not written by hwsim: it has no {META}") from None
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"checkpoint {path} cannot be read: {error}") from None
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        text = bytes(arrays.pop(META, b""))
+        meta = json.loads(text) if text else None
+    except Exception as error:  # zip, zlib, header, pickle, JSON: a broken file fails in any of these
+        raise ConfigError(f"checkpoint {path} cannot be read: {error or type(error).__name__}") from None
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        made = f"its format is {meta.get('format')!r}" if isinstance(meta, dict) else f"it has no {META}"
+        raise ConfigError(f"checkpoint {path} was not written by this version of hwsim: {made}, wanted {FORMAT!r}")
     return arrays, meta
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a result. Raises ConfigError where it cannot be written."""
+    try:
+        require_writable(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def require_writable(path: str | Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,8 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from hwsim import __version__, data, registry
-from hwsim.checkpoint import require_writable
-from hwsim.errors import ConfigError, HwsimError, Interrupted
+from hwsim.checkpoint import require_writable, write_text
+from hwsim.errors import ConfigError, HwsimError, Interrupted, TrainingError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +26,7 @@ app = typer.Typer(
     "Example: hwsim compare --devices ideal,digital:int8,gpu:h100:precision=bf16",
 )
 
+USAGE_ERROR: Any = typer.BadParameter.__mro__[1]  # click's UsageError, which newer releases of typer carry themselves
 DEVICE = "Device: NAME[:PRESET][:key=value]... or path/to/file.py:Class."
 MODEL = "Network: NAME[:key=value]..., such as mlp:hidden=256-128."
 DATA = "Data set: " + ", ".join(data.names()) + "."
@@ -34,16 +36,24 @@ JSON = "Write the result as JSON; '-' for standard output, which then holds noth
 def main() -> None:
     """Run the command line; what hwsim refuses becomes one sentence on standard error and exit status 2."""
     try:
-        app()
+        status = app(standalone_mode=False)
+    except USAGE_ERROR as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+        else:
+            where = error.ctx.command_path if error.ctx is not None else "hwsim"
+            print(f"hwsim: {error.format_message()} (see: {where} --help)", file=sys.stderr)
+        raise SystemExit(2) from None
     except Interrupted as stop:
         print(f"hwsim: {stop}", file=sys.stderr)
         raise SystemExit(130) from None
     except HwsimError as error:
         print(f"hwsim: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         print("hwsim: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+    raise SystemExit(status if isinstance(status, int) else 0)
 
 
 def version(shown: bool) -> None:
@@ -88,7 +98,8 @@ def models() -> None:
     for name, factory in registry.models().items():
         print(f"{name}: {first_line(factory)}")
         for parameter in inspect.signature(factory).parameters.values():
-            print(f"    {parameter.name}={parameter.default!r}")
+            required = parameter.default is inspect.Parameter.empty
+            print(f"    {parameter.name}" + ("  (required)" if required else f"={parameter.default!r}"))
 
 
 @app.command()
@@ -168,24 +179,21 @@ def train(
 
     Example: hwsim train xor --device gpu:h100 --seeds 10
     """
-    from hwsim.train import fit
+    from hwsim.report.runs import run_text, seeds_text
+    from hwsim.train import fit, model_text
 
     if seeds < 1:
         raise ConfigError(f"seeds {seeds}: needs a whole number from 1")
     if checkpoint is not None and seeds > 1:
         raise ConfigError("a checkpoint keeps one run; give --checkpoint with --seeds 1")
     writable(json_path)
-    name, parameters = model_name(model)
-    # A model may bring a recipe; what the command line says goes before it, and general defaults come last.
-    recipe = dict(getattr(registry.model(name), "recipe", {}))
+    network, dataset, recipe = model_and_data(model, data_name)
     chosen = {
-        "data": data_name, "epochs": epochs, "batch": batch, "learning_rate": learning_rate, "optimizer": optimizer,
-        "loss": loss, "until": until,
+        "epochs": epochs, "batch": batch, "learning_rate": learning_rate, "optimizer": optimizer, "loss": loss,
+        "until": until,
     }  # fmt: skip
-    settings: dict[str, Any] = recipe | {key: value for key, value in chosen.items() if value is not None}
-    dataset = data.load(settings.pop("data", "digits"))
-    network = model_for(name, parameters, dataset)
-    substrate = registry.device(device)
+    settings = recipe | {key: value for key, value in chosen.items() if value is not None}
+    substrate, exact = registry.device(device), registry.device("ideal")
     keeping: dict[str, Any] = {"checkpoint": checkpoint, "checkpoint_every": checkpoint_every, "resume": resume}
     rows = []
     for each in range(seed, seed + seeds):
@@ -198,29 +206,38 @@ def train(
             "history": [asdict(epoch) for epoch in run.epochs],
         }  # fmt: skip
         if controls:
-            exact = fit(network, dataset, registry.device("ideal"), seed=each, **settings)
-            row["exact_arithmetic_accuracy"] = exact.test_accuracy
+            # Where exact arithmetic is what was trained, it is its own control.
+            twin = (
+                run.test_accuracy if substrate.spec == exact.spec else control(network, dataset, exact, each, settings)
+            )
+            row["exact_arithmetic_accuracy"] = twin
             frozen = run.network.layers[:-1]
             if frozen:
-                last = fit(network, dataset, substrate, seed=each, frozen=frozen, **settings)
-                row["last_layer_only_accuracy"] = last.test_accuracy
+                row["last_layer_only_accuracy"] = control(network, dataset, substrate, each, settings, frozen)
         rows.append(row)
-        say(json_path, run_text(row, run, dataset))
+        say(json_path, run_text(row, run.test_images))
     if seeds > 1:
         say(json_path, seeds_text(rows, settings.get("until")))
-    output(json_path, json.dumps({"hwsim_training": 1, "model": repr(network), "data": dataset.name, "rows": rows}))
+    result = {
+        "hwsim_training": 1,
+        "version": __version__,
+        "model": model_text(network),
+        "data": dataset.name,
+        "rows": rows,
+    }
+    output(json_path, json.dumps(result, allow_nan=False))
 
 
 @app.command()
 def compare(
     model: Annotated[str, typer.Option(help=MODEL)] = "mlp",
-    data_name: Annotated[str, typer.Option("--data", help=DATA)] = "digits",
+    data_name: Annotated[str | None, typer.Option("--data", help=DATA)] = None,
     devices: Annotated[str | None, typer.Option(help="Devices, comma separated; each " + DEVICE[8:])] = None,
-    epochs: Annotated[int, typer.Option(help="Passes over the training split.")] = 10,
-    batch: Annotated[int, typer.Option(help="Rows of a mini-batch.")] = 32,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training split; usually 10.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Rows of a mini-batch; usually 32.")] = None,
     seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
     seeds: Annotated[int, typer.Option(help="How many seeds, for mean and spread.")] = 3,
-    optimizer: Annotated[str, typer.Option(help="sgd, momentum or adam.")] = "sgd",
+    optimizer: Annotated[str | None, typer.Option(help="sgd, momentum or adam; usually sgd.")] = None,
     learning_rates: Annotated[
         str | None, typer.Option(help="Rates to choose from on the validation split, comma separated.")
     ] = None,
@@ -238,22 +255,27 @@ def compare(
 
     Example: hwsim compare --devices ideal,digital:int8,gpu:h100,gpu:gtx580 --seeds 3
     """
-    from hwsim.compare import DEFAULT_DEVICES, LEARNING_RATES
+    from hwsim.compare import DEFAULT_DEVICES
     from hwsim.compare import compare as run_comparison
+    from hwsim.report.figure import require_drawable
 
-    for path in (csv_path, html_path, figure_path):
+    for path in (csv_path, html_path, require_drawable(figure_path)):
         if path is not None:
             require_writable(path)
     writable(json_path)
-    dataset = data.load(data_name)
-    name, parameters = model_name(model)
-    chosen = tuple(devices.split(",")) if devices is not None else DEFAULT_DEVICES
-    rates = LEARNING_RATES if learning_rates is None else numbers(learning_rates, "learning rates")
+    network, dataset, recipe = model_and_data(model, data_name)
+    settings = {key: value for key, value in recipe.items() if key in ("epochs", "batch", "optimizer")}
+    if "learning_rate" in recipe:
+        settings["learning_rates"] = (recipe["learning_rate"],)
+    if learning_rates is not None:
+        settings["learning_rates"] = numbers(learning_rates, "learning rates")
+    asked = {"epochs": epochs, "batch": batch, "optimizer": optimizer}
+    settings |= {key: value for key, value in asked.items() if value is not None}
+    chosen = tuple(name.strip() for name in devices.split(",")) if devices is not None else DEFAULT_DEVICES
     result = run_comparison(
-        model_for(name, parameters, dataset), dataset, chosen, epochs=epochs, batch=batch, first_seed=seed, seeds=seeds,
-        optimizer=optimizer, learning_rates=rates, target=target, progress=None,
-    )  # fmt: skip
-    say(json_path, str(result))
+        network, dataset, chosen, first_seed=seed, seeds=seeds, target=target, progress=None, **settings
+    )
+    say(json_path, str(result).rstrip("\n"))
     if csv_path is not None:
         result.to_csv(csv_path)
     if html_path is not None:
@@ -279,27 +301,63 @@ def model_name(text: str) -> tuple[str, dict[str, str]]:
     return parsed.name, parsed.parameters
 
 
-def model_for(name: str, parameters: dict[str, str], dataset: data.Dataset) -> Any:
-    """The model `name`, with sizes that were not given taken from the data set."""
+def model_and_data(text: str, data_name: str | None) -> tuple[Any, data.Dataset, dict[str, Any]]:
+    """The model with sizes that were not given taken from the data set, the data set, and the model's recipe.
+
+    A recipe is what a model is known to train with; what the command line says goes before it, general defaults last.
+    """
+    name, parameters = model_name(text)
     factory = registry.load(registry.MODELS, "model", name)
     known = inspect.signature(factory).parameters
     for key in parameters:
         if key not in known:
             raise ConfigError(f"model {name!r} has no parameter {key!r}; it has: {', '.join(known) or 'none'}")
+    given = {key: literal(value) for key, value in parameters.items()}
+    recipe = dict(getattr(factory, "recipe", None) or {})
+    required = [key for key, each in known.items() if each.default is inspect.Parameter.empty and key not in given]
+    if not required:
+        recipe |= getattr(build(name, factory, given), "recipe", {})
+    dataset = data.load(data_name or recipe.get("data", "digits"))
+    recipe.pop("data", None)
     outputs = dataset.classes or dataset.y_train.shape[-1]
     sizes = {"inputs": dataset.features, "outputs": outputs, "vocabulary": dataset.classes, "length": dataset.features}
-    given = {key: literal(value) for key, value in parameters.items()}
-    return factory(**{key: size for key, size in sizes.items() if key in known and key not in given} | given)
+    taken = {key: size for key, size in sizes.items() if key in known and key not in given}
+    return build(name, factory, taken | given), dataset, recipe
 
 
-def literal(text: str) -> int | float | str:
-    """A number where the text is one."""
+def build(name: str, factory: Any, parameters: dict[str, Any]) -> Any:
+    """The model that a factory makes. Raises ConfigError where it refuses."""
+    try:
+        return factory(**parameters)
+    except HwsimError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"model {name!r} cannot be built from {parameters}: {error}") from None
+
+
+def literal(text: str) -> int | float | str | bool | None:
+    """A number, truth value or None where the text is one."""
+    words: dict[str, bool | None] = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
     for kind in (int, float):
         try:
             return kind(text)
         except ValueError:
             pass
     return text
+
+
+def control(
+    network: Any, dataset: data.Dataset, device: Any, seed: int, settings: dict[str, Any], frozen: Sequence[str] = ()
+) -> float | None:
+    """The test accuracy of the same training on `device`, some layers frozen; None where that diverges."""
+    from hwsim.train import fit
+
+    try:
+        return fit(network, dataset, device, seed=seed, frozen=frozen, **settings).test_accuracy
+    except TrainingError:
+        return None
 
 
 def numbers(text: str, what: str) -> tuple[float, ...]:
@@ -326,31 +384,4 @@ def output(json_path: str | None, text: str) -> None:
     if json_path == "-":
         print(text.rstrip("\n"))
     elif json_path is not None:
-        require_writable(json_path).write_text(text.rstrip("\n") + "\n")
-
-
-def run_text(row: dict[str, Any], run: Any, dataset: data.Dataset) -> str:
-    """One trained seed in a line or two."""
-    from hwsim.report.units import engineering, interval
-
-    parts = [f"seed {row['seed']}: test accuracy {100 * row['test_accuracy']:.1f}% ({run.test_images} rows)"]
-    if "exact_arithmetic_accuracy" in row:
-        parts.append(f"exact arithmetic {100 * row['exact_arithmetic_accuracy']:.1f}%")
-    if "last_layer_only_accuracy" in row:
-        parts.append(f"last layer only {100 * row['last_layer_only_accuracy']:.1f}%")
-    cost = "no cost" if not row["energy_per_step_j"]["nominal"] else interval(row["energy_per_step_j"], "J") + " a step"
-    time = f", {engineering(row['time_per_step_s'], 's')} a step" if row["time_per_step_s"] else ""
-    return ", ".join(parts) + f"; {row['steps']} steps in {row['epochs']} epochs, {cost}{time}"
-
-
-def seeds_text(rows: list[dict[str, Any]], until: float | None) -> str:
-    """All seeds in a line."""
-    import statistics
-
-    tests = [100 * row["test_accuracy"] for row in rows]
-    text = f"{len(rows)} seeds: test accuracy {statistics.mean(tests):.1f} ± {statistics.stdev(tests):.1f}%"
-    if until is None:
-        return text
-    solved = [row["epochs"] for row in rows if row["validation_accuracy"] >= until]
-    text += f"; {len(solved)} of {len(rows)} reached {100 * until:g}%"
-    return text + (f", after {statistics.median(solved):g} epochs (median)" if solved else "")
+        write_text(json_path, text.rstrip("\n") + "\n")

@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
 from hwsim import registry
-from hwsim.arrays import Shape
+from hwsim.bill import filled_card, joined, ranked, shape_step, step_bill, to_target
 from hwsim.boundary import Boundary, standard_boundary
-from hwsim.checkpoint import require_writable
-from hwsim.cost import STEP_PHASES, Part, Phase, Value, nominal
+from hwsim.cost import STEP_PHASES, Phase, Value, nominal
 from hwsim.data import Dataset
 from hwsim.device import Device
-from hwsim.errors import ConfigError
-from hwsim.learning.backprop import backprop
+from hwsim.errors import ConfigError, TrainingError
 from hwsim.ledger import DRAWS, Interval, Ledger
-from hwsim.library import node_scale
-from hwsim.losses import loss as loss_function
 from hwsim.nn import Model, Network
 from hwsim.optim import optimizer as make_optimizer
 from hwsim.progress import progress_bar
-from hwsim.report import figure, html, table
-from hwsim.train import TRAINING_PHASES, Run, fit
+from hwsim.report.comparison import Comparison
+from hwsim.run import Run
+from hwsim.train import check_settings, fit, model_text
 
-VERSION = 1  # of the JSON
+FORMAT = 1  # of the JSON
 LEARNING_RATES = (0.1, 0.3, 1.0)  # tried on the validation split for every row alike
 MARGIN = 0.02  # the target lies so far below what exact arithmetic reaches
-COMMON_NODE_NM = 7.0
-FULL = 0.1  # a card counts as filled where launching takes less than this share of the time
-LARGEST_BATCH = 2**24
 DEFAULT_DEVICES = (
     "ideal",
     "digital:int8",
@@ -45,6 +36,7 @@ DEFAULT_DEVICES = (
     "gpu:h100:precision=fp8",
     "gpu:gtx580",
 )
+NOT_REACHED = "not reached"
 
 
 @dataclass(frozen=True)
@@ -60,56 +52,10 @@ class Settings:
     target: float | None
 
 
-class Comparison:
-    """The result: plain data, which tables and figures are drawn from. `print(comparison)` shows the table."""
-
-    def __init__(self, data: dict[str, Any]) -> None:
-        self.data = data
-
-    def __str__(self) -> str:
-        return table.text(self.data)
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """One row per device and seed."""
-        return list(self.data["rows"])
-
-    @property
-    def summary(self) -> list[dict[str, Any]]:
-        """One entry per device: means, spreads, intervals and ratios."""
-        return list(self.data["summary"])
-
-    def to_json(self, path: str | Path) -> None:
-        """Write everything; equal seeds give equal files."""
-        require_writable(path).write_text(self.json())
-
-    def json(self) -> str:
-        """Everything, as JSON text."""
-        return json.dumps(self.data, indent=1) + "\n"
-
-    def to_csv(self, path: str | Path) -> None:
-        """Write one line per device and seed; nested values are joined by dots."""
-        flat = [flattened(row) for row in self.rows]
-        names = list(dict.fromkeys(name for row in flat for name in row))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(flat)
-        require_writable(path).write_text(text.getvalue())
-
-    def to_html(self, path: str | Path) -> None:
-        """Write table and figure as one file."""
-        require_writable(path).write_text(html.page(self.data))
-
-    def to_figure(self, path: str | Path) -> None:
-        """Draw accuracy against energy, and the bill of a step, into an image file."""
-        figure.draw(self.data, require_writable(path))
-
-
 def compare(
     model: Model,
     data: Dataset,
-    devices: Mapping[str, Device] | Sequence[str] = DEFAULT_DEVICES,
+    devices: Mapping[str, Device | str] | Sequence[str] = DEFAULT_DEVICES,
     *,
     epochs: int = 10,
     batch: int = 32,
@@ -126,61 +72,82 @@ def compare(
     Same network, initial values, split, mini-batches and rule for all; the learning rate is chosen per device on the
     validation split, with the first seed and equal trials. `target`: the validation accuracy that the headline
     counts joules to; None: what exact arithmetic reaches at its last epoch, mean over the seeds, less two points.
-    Each row is trained a second time with only its last layer trained, as a control.
+    Each row is trained a second time with only its last layer trained, as a control, with trials of its own. Where
+    training diverges, the row says so.
 
-    Raises ConfigError before any training where a setting is out of range.
+    Raises ConfigError or ShapeError before any training where a setting is out of range or shapes do not fit, and
+    TrainingError where exact arithmetic diverges at every learning rate, so that there is no target.
     """
-    settings = Settings(epochs, batch, seeds, first_seed, optimizer, tuple(learning_rates), target)
+    settings = Settings(
+        epochs, min(batch, len(data.x_train)), seeds, first_seed, optimizer, tuple(learning_rates), target
+    )
     named = placed(devices)
-    check(settings, data)
+    check(settings)
     boundary = boundary or standard_boundary()
-    jobs = (len(named) + ("ideal" not in named)) * (len(settings.learning_rates) + 2 * seeds - 1)
+    exact_name = next((name for name, device in named.items() if device.spec == "ideal"), None)
+    jobs = (len(named) + (exact_name is None)) * 2 * (len(settings.learning_rates) + seeds - 1)
     with progress_bar("compare", jobs, shown=progress) as tick:
-        trained = {name: train_row(model, data, device, settings, tick) for name, device in named.items()}
-        exact = trained.get("ideal")
-        if exact is None:
-            exact = train_row(model, data, registry.device("ideal"), settings, tick)
-    goal = target if target is not None else mean([run.validation_accuracy for run in exact.runs]) - MARGIN
-    rows, summary = [], []
+        reference = named[exact_name] if exact_name is not None else registry.device("ideal")
+        exact = train_row(model, data, reference, settings, tick)
+        goal = target if target is not None else usual_target(exact)
+        trained = {
+            name: exact if name == exact_name else train_row(model, data, device, settings, tick)
+            for name, device in named.items()
+        }
+    rows, summary, walls = [], [], {}
     for name, row in trained.items():
-        rows += [seed_row(name, row, i, exact, goal, boundary) for i in range(seeds)]
-        summary.append(device_summary(name, row, exact, goal, boundary))
-    compare_targets(summary)
-    filled = [full_card_row(model, name, d, boundary) for name, d in list(named.items()) if type(d).name == "gpu"][:1]
-    policies = {name: device.policy.describe() for name, device in named.items()}
-    excluded = {name: list(type(device).excluded) for name, device in named.items()}
+        bills = Bills(model, data, row.device, settings, boundary)
+        rows += [seed_row(name, row, i, exact, goal, bills) for i in range(seeds)]
+        entry, wall = device_summary(name, row, exact, goal, bills)
+        summary.append(entry)
+        if wall is not None:
+            walls[name] = wall
+    ranks = ranked(walls)
+    for entry in summary:
+        entry |= ranks.get(entry["device"], {"ratio_to_best": None, "rank": None})
+    card = next(((name, device) for name, device in named.items() if type(device).name == "gpu"), None)
     return Comparison(
         {
-            "hwsim_comparison": VERSION,
-            "model": repr(model),
+            "hwsim_comparison": FORMAT,
+            "version": version("hwsim"),
+            "model": model_text(model),
+            "layers": len(exact.layers),
             "data": {"name": data.name, "sha256": data.sha256, "test_images": len(data.x_test)},
             "settings": {**vars(settings), "learning_rates": list(settings.learning_rates)},
             "target_validation_accuracy": goal,
             "boundary": boundary.as_dict(),
-            "policies": policies,
-            "excluded": excluded,
+            "policies": {name: device.policy.describe() for name, device in named.items()},
+            "excluded": {name: list(type(device).excluded) for name, device in named.items()},
             "rows": rows,
-            "summary": strip_draws(summary),
-            "filled": filled,
+            "summary": summary,
+            "filled": [] if card is None else [filled_card(model, data, *card, optimizer, boundary)],
         }
     )
 
 
-def placed(devices: Mapping[str, Device] | Sequence[str]) -> dict[str, Device]:
-    """Devices by name, made from their strings where they are strings."""
+def placed(devices: Mapping[str, Device | str] | Sequence[str]) -> dict[str, Device]:
+    """Devices by name, made from their strings where they are strings. Raises ConfigError for none, or one twice."""
     if not devices:
         raise ConfigError("compare needs at least one device")
     if isinstance(devices, Mapping):
         return {name: registry.device(d) if isinstance(d, str) else d for name, d in devices.items()}
+    twice = sorted({name for name in devices if list(devices).count(name) > 1})
+    if twice:
+        raise ConfigError(f"compare got {', '.join(twice)} twice; name each device once")
     return {name: registry.device(name) for name in devices}
 
 
-def check(settings: Settings, data: Dataset) -> None:
+def check(settings: Settings) -> None:
     """Refuse settings out of range before anything is trained."""
+    check_settings(epochs=settings.epochs, batch=settings.batch, checkpoint_every=None, until=None)
     if settings.seeds < 1:
         raise ConfigError(f"seeds {settings.seeds}: needs a whole number from 1")
+    if settings.first_seed < 0:
+        raise ConfigError(f"seed {settings.first_seed}: needs a whole number from 0")
     if not settings.learning_rates:
         raise ConfigError("compare needs at least one learning rate to try")
+    if len(set(settings.learning_rates)) < len(settings.learning_rates):
+        raise ConfigError(f"learning rates {settings.learning_rates}: name each once")
     if settings.target is not None and not 0 < settings.target <= 1:
         raise ConfigError(f"target {settings.target:g}: needs a validation accuracy above 0 and up to 1")
     for rate in settings.learning_rates:
@@ -190,241 +157,189 @@ def check(settings: Settings, data: Dataset) -> None:
 # -- training ----------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Trained:
-    """One device's runs, one per seed, and the same with only the last layer trained."""
+@dataclass(frozen=True)
+class Tuned:
+    """The runs of one network on one device, one per seed, at its best learning rate; the error where it diverged."""
+
+    trials: dict[float, Run | TrainingError]  # by learning rate, with the first seed
+    learning_rate: float | None  # None: all trials diverged
+    runs: list[Run | TrainingError]
+
+    @property
+    def trained(self) -> list[Run]:
+        """The runs that did not diverge."""
+        return [run for run in self.runs if isinstance(run, Run)]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One device, and the same with only the last layer trained (None: there is no other layer)."""
 
     device: Device
-    learning_rate: float
-    trials: dict[float, float]  # validation accuracy by learning rate, seed 0; nan: diverged
-    runs: list[Run]
-    last_layer: list[Run]
+    layers: tuple[str, ...]
+    full: Tuned
+    last_layer: Tuned | None
 
 
-def train_row(model: Model, data: Dataset, device: Device, settings: Settings, tick: Any) -> Trained:
-    """Choose the learning rate on the validation split, then train every seed, and every seed's control."""
+def train_row(model: Model, data: Dataset, device: Device, settings: Settings, tick: Callable[[str], None]) -> Row:
+    """Train every seed, and every seed's control."""
 
-    def train(rate: float, seed: int, frozen: Sequence[str] = ()) -> Run:
-        run = fit(
-            model, data, device, epochs=settings.epochs, batch=settings.batch, learning_rate=rate,
-            optimizer=settings.optimizer, seed=seed, frozen=frozen,
-        )  # fmt: skip
+    def train(rate: float, seed: int, frozen: Sequence[str]) -> Run | TrainingError:
+        result: Run | TrainingError
+        try:
+            result = fit(
+                model, data, device, epochs=settings.epochs, batch=settings.batch, learning_rate=rate,
+                optimizer=settings.optimizer, seed=seed, frozen=frozen,
+            )  # fmt: skip
+        except TrainingError as error:
+            result = error
         tick(device.spec)
-        return run
+        return result
 
-    first = settings.first_seed
-    every = range(first, first + settings.seeds)
-    trials = {rate: train(rate, first) for rate in settings.learning_rates}
-    rate = max(trials, key=lambda r: trials[r].validation_accuracy)
-    runs = [trials[rate], *(train(rate, seed) for seed in every[1:])]
-    frozen = runs[0].network.layers[:-1]
-    control = [train(rate, seed, frozen) for seed in every] if frozen else runs
-    return Trained(device, rate, {r: run.validation_accuracy for r, run in trials.items()}, runs, control)
+    def tuned(frozen: Sequence[str]) -> Tuned:
+        first = settings.first_seed
+        trials = {rate: train(rate, first, frozen) for rate in settings.learning_rates}
+        reached = {rate: run.validation_accuracy for rate, run in trials.items() if isinstance(run, Run)}
+        if not reached:
+            return Tuned(trials, None, [next(iter(trials.values()))] * settings.seeds)
+        rate = max(reached, key=lambda each: reached[each])
+        others = [train(rate, first + i, frozen) for i in range(1, settings.seeds)]
+        return Tuned(trials, rate, [trials[rate], *others])
+
+    layers = Network(model, device, shape_only=True).layers
+    return Row(device, layers, tuned(()), tuned(layers[:-1]) if len(layers) > 1 else None)
+
+
+def usual_target(exact: Row) -> float:
+    """What exact arithmetic reaches, less the margin. Raises TrainingError where it never got that far."""
+    found = [run.validation_accuracy for run in exact.full.trained]
+    if not found:
+        raise TrainingError(
+            f"exact arithmetic, which sets the target, diverged at every learning rate: {exact.full.runs[0]}; "
+            "try lower rates, or give a target"
+        )
+    if mean(found) <= MARGIN:
+        raise TrainingError(
+            f"exact arithmetic, which sets the target, reaches only {mean(found):.1%} validation accuracy; "
+            "train longer, try other learning rates, or give a target"
+        )
+    return mean(found) - MARGIN
 
 
 # -- deriving ----------------------------------------------------------------------------------------------
 
 
-def input_bytes(run: Run, steps: int) -> float:
-    """Bytes of training data that so many steps read, in 32-bit values."""
-    return 4.0 * steps * run.batch * math.prod(run.network.model.input_shape)
+@dataclass(frozen=True)
+class Bills:
+    """The bills of one device: of a seed, or of all."""
+
+    model: Model
+    data: Dataset
+    device: Device
+    settings: Settings
+    boundary: Boundary
+
+    def of(self, runs: Iterable[Run | TrainingError]) -> dict[str, Any]:
+        """The mean step of `runs`; of a step costed from shapes where all of them diverged."""
+        ledger, steps = merged([run for run in runs if isinstance(run, Run)])
+        if not steps:
+            steps = 1
+            ledger = shape_step(self.model, self.data, self.device, self.settings.batch, self.settings.optimizer)
+        values = math.prod(self.model.input_shape)
+        return step_bill(ledger, steps, self.settings.batch, self.device, self.boundary, values)
 
 
-def to_target(run: Run, goal: float, boundary: Boundary, draws: int = 0) -> tuple[Value, Value] | None:
-    """Joules of the device and at the wall plug until the goal, programming included; None: not reached."""
-    reached = run.first_epoch_at(goal)
-    if reached is None:
-        return None
-    # What a run spent by an epoch was noted at nominal values; the draws of its whole training are scaled to it.
-    total_j, total_s = (f(phases=TRAINING_PHASES, draws=draws) for f in (run.ledger.total_j, run.ledger.total_s))
-    device_j = total_j * (reached.energy_j / nominal(total_j)) if nominal(total_j) else total_j
-    time_s = total_s * (reached.time_s / nominal(total_s)) if nominal(total_s) else total_s
-    return device_j, boundary.wall_plug_j(device_j, time_s, input_bytes(run, reached.steps), draws=draws)
+def merged(runs: Sequence[Run]) -> tuple[Ledger, int]:
+    """One ledger of all `runs`, and how many steps it holds."""
+    ledger = Ledger()
+    for run in runs:
+        ledger.merge(run.ledger)
+    return ledger, sum(run.steps for run in runs)
 
 
-def seed_row(name: str, row: Trained, i: int, exact: Trained, goal: float, boundary: Boundary) -> dict[str, Any]:
+def seed_row(name: str, row: Row, i: int, exact: Row, goal: float, bills: Bills) -> dict[str, Any]:
     """One device and seed: what it reached and what it cost."""
-    run = row.runs[i]
-    found = to_target(run, goal, boundary)
-    step = step_bill(run.ledger, run.steps, row.device)
+    run = row.full.runs[i]
+    bill = bills.of([run])
+    found = to_target(run, goal, bills.boundary) if isinstance(run, Run) else None
+    costs = bill["energy_per_step_j"]["nominal"] > 0
+    preset, parameters = origin_of(row.device)
     return {
         "device": name,
-        "preset": origin_of(row.device)[0],
-        "parameters": origin_of(row.device)[1],
-        "seed": run.seed,
-        "steps": run.steps,
-        "learning_rate": row.learning_rate,
-        "test_accuracy": run.test_accuracy,
-        "validation_accuracy": run.validation_accuracy,
-        "exact_arithmetic_accuracy": exact.runs[i].test_accuracy,
-        "last_layer_only_accuracy": row.last_layer[i].test_accuracy,
-        **step,
-        "energy_to_target_j": nominal(found[1]) if found else "not reached",
-        "device_energy_to_target_j": nominal(found[0]) if found else "not reached",
-        "version": VERSION,
+        "preset": preset,
+        "parameters": parameters,
+        "seed": bills.settings.first_seed + i,
+        "steps": run.steps if isinstance(run, Run) else None,
+        "learning_rate": row.full.learning_rate,
+        "diverged": None if isinstance(run, Run) else str(run),
+        "test_accuracy": accuracy_of(run),
+        "validation_accuracy": run.validation_accuracy if isinstance(run, Run) else None,
+        "exact_arithmetic_accuracy": accuracy_of(exact.full.runs[i]),
+        "last_layer_only_accuracy": None if row.last_layer is None else accuracy_of(row.last_layer.runs[i]),
+        **bill,
+        "energy_to_target_j": NOT_REACHED if found is None else nominal(found[1]) if costs else 0.0,
+        "device_energy_to_target_j": NOT_REACHED if found is None else nominal(found[0]),
+        "version": version("hwsim"),
     }
 
 
-def origin_of(device: Device) -> tuple[str | None, dict[str, Any]]:
+def accuracy_of(run: Run | TrainingError) -> float | None:
+    """What a run reached on the test split; None where it diverged."""
+    return run.test_accuracy if isinstance(run, Run) else None
+
+
+def origin_of(device: Device) -> tuple[str | None, dict[str, str]]:
     """The preset and the parameters that a device was asked for with."""
     _, preset, changed = device.__dict__.get("_origin", (None, None, {}))
     return preset, {key: str(value) for key, value in changed.items()}
 
 
-def step_bill(ledger: Ledger, steps: int, device: Device, draws: int = DRAWS) -> dict[str, Any]:
-    """What one training step costs, and of what that consists; every breakdown sums to the nominal total."""
-    options: dict[str, Any] = {"phases": STEP_PHASES}
-    own = ledger.devices().get(device, "")
-
-    def per_step(by: Sequence[str], name: Any = "/".join) -> dict[str, float]:
-        parts: dict[str, list[float]] = {}
-        for group, joules in ledger.energy(by, **options).items():
-            parts.setdefault(name(group), []).append(joules / steps)
-        return {key: math.fsum(values) for key, values in parts.items()}
-
-    def component(group: tuple[str, ...]) -> str:
-        label, component, part = group
-        who = type(device).name if label == own else label
-        return f"{who}.{component}" if part == Part.DYNAMIC else f"{who}.{component} ({part})"
-
-    interval = Interval.of(ledger.total_j(draws=draws, **options))
-    low, middle, high = (value / steps for value in interval)
-    time_s = float(ledger.total_s(**options)) / steps
-    bounds = {group[0]: s / steps for group, s in ledger.time(("bound_by",), **options).items()}
-    by_device = per_step(("device",))
-    return {
-        "energy_per_step_j": {"low": low, "nominal": middle, "high": high},
-        "time_per_step_s": time_s,
-        "energy_by_phase_j": per_step(("phase",)),
-        "energy_by_component_j": per_step(("device", "component", "part"), component),
-        "energy_by_role_j": per_step(("role", "part"), lambda g: g[0] if g[1] == Part.DYNAMIC else g[1]),
-        "energy_by_part_j": per_step(("part",)),
-        "host_energy_j": math.fsum(j for label, j in by_device.items() if label != own),
-        "evidence_j": per_step(("certainty",)),
-        "time_by_bound_s": bounds,
-        "bound_by": max(bounds, key=lambda name: bounds[name]) if bounds else "",
-        "energy_per_step_at_common_node_j": at_common_node(ledger, steps),
-        "macs_per_step": sum(ledger.macs(phases=STEP_PHASES).values()) / steps,
-    }
-
-
-def at_common_node(ledger: Ledger, steps: int) -> dict[str, float]:
-    """Joules a step with only the digital dynamic energies scaled to the common node, with the scaling laws' band."""
-    scaled: dict[str, list[float]] = {"low": [], "nominal": [], "high": []}
-    nodes = {
-        (label, name): component.node_nm
-        for device, label in ledger.devices().items()
-        for name, component in device.components.items()
-    }
-    for (label, name, part), joules in ledger.energy(("device", "component", "part"), phases=STEP_PHASES).items():
-        node = nodes[label, name]
-        factor = node_scale(node, COMMON_NODE_NM) if part == Part.DYNAMIC and node is not None else None
-        for bound, parts in scaled.items():
-            parts.append(joules / steps * (getattr(factor, bound) if factor is not None else 1.0))
-    return {bound: math.fsum(parts) for bound, parts in scaled.items()}
-
-
-def device_summary(name: str, row: Trained, exact: Trained, goal: float, boundary: Boundary) -> dict[str, Any]:
-    """One device over all seeds."""
-    found = [to_target(run, goal, boundary, DRAWS) for run in row.runs]
+def device_summary(name: str, row: Row, exact: Row, goal: float, bills: Bills) -> tuple[dict[str, Any], Value | None]:
+    """One device over all seeds, and the draws of its joules to the target, where all seeds reached it at a cost."""
+    full, control = row.full, row.last_layer
+    bill = bills.of(full.runs)
+    found = [to_target(run, goal, bills.boundary, DRAWS) for run in full.trained]
     reached = [each for each in found if each is not None]
-    wall = joined([each[1] for each in reached]) if len(reached) == len(found) else None
-    control = [run.validation_accuracy for run in row.last_layer]
-    setup_j = float(row.runs[0].ledger.total_j(phases=(Phase.SETUP,)))
-    run = row.runs[0]
-    bill = step_bill(run.ledger, run.steps, row.device)
     costs = bill["energy_per_step_j"]["nominal"] > 0
-    step_wall = boundary.wall_plug_j(bill["energy_per_step_j"]["nominal"], bill["time_per_step_s"], input_bytes(run, 1))
-    return {
+    wall: Value | None = None
+    device_j: Value | None = None
+    if len(reached) == bills.settings.seeds:
+        device_j, wall = (joined(draws) if costs else 0.0 for draws in zip(*reached, strict=True))
+    ledger, _ = merged(full.trained)
+    setup_j, steps_j = (float(ledger.total_j(phases=phases)) for phases in ((Phase.SETUP,), STEP_PHASES))
+    entry = {
         "device": name,
-        "learning_rate": row.learning_rate,
-        "trials": {f"{rate:g}": value for rate, value in row.trials.items()},
-        "test_accuracy": spread([r.test_accuracy for r in row.runs]),
-        "validation_accuracy": spread([r.validation_accuracy for r in row.runs]),
-        "exact_arithmetic_accuracy": spread([r.test_accuracy for r in exact.runs]),
-        "last_layer_only_accuracy": spread([r.test_accuracy for r in row.last_layer]),
-        "last_layer_only_reaches_target": mean(control) >= goal,
+        "learning_rate": full.learning_rate,
+        "trials": trials(full),
+        "seeds_diverged": bills.settings.seeds - len(full.trained),
+        "test_accuracy": spread([run.test_accuracy for run in full.trained]),
+        "validation_accuracy": spread([run.validation_accuracy for run in full.trained]),
+        "exact_arithmetic_accuracy": spread([run.test_accuracy for run in exact.full.trained]),
+        "last_layer_only_accuracy": None if control is None else spread([run.test_accuracy for run in control.trained]),
+        "last_layer_only_learning_rate": None if control is None else control.learning_rate,
+        "last_layer_only_seeds_reaching_target": 0 if control is None else reaching(control, goal),
         "seeds_reaching_target": len(reached),
         "has_cost": costs,
-        "energy_to_target_j": Interval.of(wall)._asdict() if wall is not None and costs else "not reached",
-        "device_energy_to_target_j": Interval.of(joined([each[0] for each in reached]))._asdict()
-        if wall is not None and costs
-        else "not reached",
-        "wall_plug_per_step_j": nominal(step_wall) if costs else 0.0,
-        "programming_j": setup_j,
-        "programming_amortised_share": setup_j / (setup_j + run.steps * bill["energy_per_step_j"]["nominal"])
-        if costs
-        else 0.0,
-        "area_mm2": area(row.runs[0].ledger, row.device),
-        "samples_per_s": run.batch / bill["time_per_step_s"] if bill["time_per_step_s"] else math.inf,
-        "macs_per_j": bill["macs_per_step"] / bill["energy_per_step_j"]["nominal"] if costs else math.inf,
-        "energy_delay_js": bill["energy_per_step_j"]["nominal"] * bill["time_per_step_s"],
-        "history": [[[e.energy_j, e.time_s, e.validation_accuracy] for e in r.epochs] for r in row.runs],
+        "energy_to_target_j": NOT_REACHED if wall is None else Interval.of(wall)._asdict(),
+        "device_energy_to_target_j": NOT_REACHED if device_j is None else Interval.of(device_j)._asdict(),
+        "programming_j": setup_j / max(1, len(full.trained)),
+        "programming_amortised_share": setup_j / (setup_j + steps_j) if setup_j + steps_j else None,
+        "history": [[[e.energy_j, e.time_s, e.validation_accuracy] for e in run.epochs] for run in full.trained],
         **bill,
-        "_wall_draws": wall if costs else None,
     }
+    return entry, wall if costs else None
 
 
-def area(ledger: Ledger, device: Device) -> float | None:
-    """The area of what is installed, as far as its components state one [mm2]; None where none does."""
-    installed = device.installed([shape for (owner, _), shape in ledger.tiles.items() if owner is device])
-    known = {name: units for name, units in installed.items() if device.components[name].area_mm2 is not None}
-    if not known:
-        return None
-    return math.fsum(units * device.components[name].quantity("area_mm2").nominal for name, units in known.items())
-
-
-def compare_targets(summary: list[dict[str, Any]]) -> None:
-    """Ratios of joules to the target against the best row, and ranks, by paired draws.
-
-    A row's rank counts the rows that are better with the whole 90% interval of their ratio: rows that cannot be told
-    apart share a rank.
-    """
-    ranked = [entry for entry in summary if entry["_wall_draws"] is not None]
-    for entry in summary:
-        entry["ratio_to_best"], entry["rank"] = None, None
-    if not ranked:
-        return
-    best = min(ranked, key=lambda entry: float(entry["_wall_draws"][0]))
-    for entry in ranked:
-        low, middle, high = Interval.of(entry["_wall_draws"] / best["_wall_draws"])
-        entry["ratio_to_best"] = {"low": low, "nominal": middle, "high": high, "separated": low > 1 or high < 1}
-        better = [each for each in ranked if Interval.of(entry["_wall_draws"] / each["_wall_draws"]).low > 1]
-        entry["rank"] = 1 + len(better)
-
-
-def full_card_row(model: Model, name: str, device: Device, boundary: Boundary) -> dict[str, Any]:
-    """The bill of one step at the smallest power-of-two batch that fills the card; costed from shapes, not trained."""
-    batch = 1
-    while True:
-        ledger = shape_step(model, device, batch)
-        times = ledger.time(("bound_by",), phases=STEP_PHASES)
-        total = math.fsum(times.values())
-        serial = {each for each, component in device.components.items() if component.serial}
-        launching = math.fsum(value for group, value in times.items() if group[0] in serial)
-        if launching < FULL * total or batch >= LARGEST_BATCH:
-            break
-        batch *= 2
-    bill = step_bill(ledger, 1, device)
-    values = 4.0 * batch * math.prod(model.input_shape)
-    wall = boundary.wall_plug_j(bill["energy_per_step_j"]["nominal"], bill["time_per_step_s"], values)
+def trials(tuned: Tuned) -> dict[str, float | None]:
+    """Validation accuracy by learning rate; None where it diverged."""
     return {
-        "device": name,
-        "batch": batch,
-        "launch_share_of_time": launching / total if total else 0.0,
-        "wall_plug_per_step_j": nominal(wall),
-        "energy_per_sample_j": bill["energy_per_step_j"]["nominal"] / batch,
-        **bill,
+        f"{rate:g}": run.validation_accuracy if isinstance(run, Run) else None for rate, run in tuned.trials.items()
     }
 
 
-def shape_step(model: Model, device: Device, batch: int) -> Ledger:
-    """The ledger of one step at `batch`, from shapes alone, with programming in the setup phase."""
-    net = Network(model, device, shape_only=True)
-    outputs = net.predict(Shape(batch, *model.input_shape)).shape
-    backprop(net, Shape(batch, *model.input_shape), Shape(*outputs[:-1]), loss_function("cross_entropy"),
-             make_optimizer("sgd", 1.0))  # fmt: skip
-    return net.ledger
+def reaching(tuned: Tuned, goal: float) -> int:
+    """How many runs reached the goal at some epoch."""
+    return sum(run.first_epoch_at(goal) is not None for run in tuned.trained)
 
 
 # -- small things ------------------------------------------------------------------------------------------
@@ -435,33 +350,9 @@ def mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Mean and standard deviation (n - 1) over the seeds; nan where one seed has no spread."""
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
-    return {"mean": mean(values), "deviation": deviation}
-
-
-def joined(draws: Sequence[Value]) -> Value:
-    """Draws of several seeds as one sample: each takes its turn, so that the spread of seeds is in the interval."""
-    if not all(isinstance(value, np.ndarray) for value in draws):
-        draws = [np.broadcast_to(value, (1 + DRAWS,)) for value in draws]
-    stacked = np.stack(draws)
-    result = stacked[np.arange(stacked.shape[1]) % len(draws), np.arange(stacked.shape[1])]
-    result[0] = stacked[:, 0].mean()
-    return result
-
-
-def strip_draws(summary: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The summary without the draws that only ratios need."""
-    return [{key: value for key, value in entry.items() if not key.startswith("_")} for entry in summary]
-
-
-def flattened(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one level of dotted names."""
-    flat: dict[str, Any] = {}
-    for key, value in row.items():
-        if isinstance(value, Mapping):
-            flat |= flattened(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+def spread(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean and standard deviation (n - 1) over the seeds; None where there are too few for it."""
+    return {
+        "mean": mean(values) if values else None,
+        "deviation": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+    }

@@ -122,7 +122,7 @@ class Device(ABC):
         default = (
             self.name,
             None,
-            {k: getattr(self, k) for k, f in parameters_of(type(self)).items() if getattr(self, k) != f.default},
+            {k: v for k, f in parameters_of(type(self)).items() if not same_value(v := getattr(self, k), f.default)},
         )
         text, preset, changed = self.__dict__.get("_origin", default)
         shown = {
@@ -137,7 +137,7 @@ class Device(ABC):
 
     def __reduce__(self) -> tuple[Any, ...]:
         values = {name: getattr(self, name) for name in parameters_of(type(self))}
-        return rebuilt, (type(self), values, self.__dict__.get("_origin"))
+        return rebuilt, (registry.importable(type(self)), values, self.__dict__.get("_origin"))
 
     # -- cost: pure, from shapes -------------------------------------------------------------------------
 
@@ -235,7 +235,7 @@ class Device(ABC):
         raise DeviceError(f"{self.spec} answers UPDATE_OUTER but does not define update_outer")
 
     def release(self, tile: Tile) -> None:
-        """What the oldest forward left behind is no longer needed."""
+        """What the newest forward that is still held left behind is no longer needed."""
 
     def product(self, a: Array, b: Array) -> Array:
         """a [..., m, k] @ b [..., k, n], where both operands change (attention)."""
@@ -264,7 +264,7 @@ class Device(ABC):
     @cached_property
     def host_device(self) -> Device | None:
         """The device that does what this one cannot; devices that name the same host share it."""
-        return shared_host(self.host) if isinstance(self.host, str) else self.host
+        return shared_host(self.host, self.array) if isinstance(self.host, str) else self.host
 
     def asarray(self, values: Any) -> Array:
         """`values` as an array of this device's library and working type; integers stay as they are."""
@@ -340,15 +340,20 @@ def rounding_contract(formats: Policy) -> Contract:
 
 
 @cache
-def shared_host(spec: str) -> Device:
+def shared_host(spec: str, array: str) -> Device:
     """The device called `spec`, made once: a network on two substrates has one host, which idles once."""
-    host: Device = registry.device(spec)
+    host: Device = registry.device(spec, array=array)
     return host
 
 
-def rebuilt(cls: type[Device], values: dict[str, Any], origin: Any) -> Device:
-    """A device from what pickle kept of it."""
-    device = cls(**values)
+def same_value(a: Any, b: Any) -> bool:
+    """Equality of parameters; devices, which are hashed by identity, are equal where their strings are."""
+    return bool(a.spec == b.spec if isinstance(a, Device) and isinstance(b, Device) else a == b)
+
+
+def rebuilt(cls: type[Device] | str, values: dict[str, Any], origin: Any) -> Device:
+    """A device from what pickle kept of it: its class, or path/to/file.py:Class, and its parameters."""
+    device: Device = (registry.device_class(cls) if isinstance(cls, str) else cls)(**values)
     if origin is not None:
         object.__setattr__(device, "_origin", origin)
     return device

@@ -10,8 +10,8 @@ Advance = Callable[[str], None]
 
 
 @contextmanager
-def progress_bar(title: str, total: int, *, shown: bool | None = None) -> Iterator[Advance]:
-    """A bar over `total` steps; call what it yields once a step, with a word on how things stand.
+def progress_bar(title: str, total: int, *, done: int = 0, shown: bool | None = None) -> Iterator[Advance]:
+    """A bar over `total` steps, `done` of them already; call what it yields once a step, with a word on how it stands.
 
     `shown` None: where standard error is a terminal.
     """
@@ -23,5 +23,5 @@ def progress_bar(title: str, total: int, *, shown: bool | None = None) -> Iterat
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=total)
+        task = bar.add_task(title, total=total, completed=done)
         yield lambda word: bar.update(task, advance=1, description=f"{title}  {word}")

@@ -16,6 +16,7 @@ from hwsim.errors import DeviceError, HwsimError, PluginError
 
 DEVICES = "hwsim.devices"
 MODELS = "hwsim.models"
+FILE_MODULE = "hwsim_file_"  # how the modules of load_file are called in sys.modules
 
 
 class DeviceName(NamedTuple):
@@ -102,7 +103,7 @@ def load_file(text: str) -> Any:
     if not path.is_file():
         raise DeviceError(f"no file {path_text!r}; a device may be an installed name or path/to/file.py:ClassName")
     # One module per file, known to sys.modules, so that its classes can be pickled and exist once.
-    module_name = f"hwsim_file_{path.stem}_{hashlib.blake2b(str(path).encode(), digest_size=4).hexdigest()}"
+    module_name = f"{FILE_MODULE}{path.stem}_{hashlib.blake2b(str(path).encode(), digest_size=4).hexdigest()}"
     module = sys.modules.get(module_name)
     if module is None:
         spec = importlib.util.spec_from_file_location(module_name, path)
@@ -119,6 +120,13 @@ def load_file(text: str) -> Any:
         public = [name for name in vars(module) if not name.startswith("_")]
         raise DeviceError(unknown(f"class in {path_text} called", attribute, public))
     return getattr(module, attribute)
+
+
+def importable(cls: type) -> type | str:
+    """The class itself, or path/to/file.py:Class where it came from `load_file`: no other process could import it."""
+    if not cls.__module__.startswith(FILE_MODULE):
+        return cls
+    return f"{sys.modules[cls.__module__].__file__}:{cls.__qualname__}"
 
 
 def device_class(name: str) -> Any:

@@ -52,7 +52,12 @@ class Placed:
 
     def save(self) -> dict[str, Any]:
         """State and stream counters as host arrays and integers."""
-        state = {f"state/{key}": to_host(value).copy() for key, value in self.state.items()}
+        state: dict[str, Any] = {}
+        for key, value in self.state.items():
+            if type(value) in (bool, int, float):  # apart: as a 0-d array it would change the type of results
+                state[f"number/{key}"] = value
+            else:
+                state[f"state/{key}"] = to_host(value).copy()
         return state | {f"drawn/{key}": index for key, index in self.drawn.items()}
 
     def load(self, saved: Mapping[str, Any]) -> None:
@@ -62,6 +67,8 @@ class Placed:
             group, _, name = key.partition("/")
             if group == "drawn":
                 self.drawn[name] = int(value)
+            elif group == "number":
+                self.state[name] = value.item() if hasattr(value, "item") else value
             else:
                 self.state[name] = self.device.xp.array(value)
 

@@ -3,95 +3,38 @@
 from __future__ import annotations
 
 import math
+import os
 import platform
+import re
 import signal
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hwsim.arrays import Array, generator, key_of
+from hwsim.arrays import Array, Shape, generator, key_of
 from hwsim.checkpoint import read_checkpoint, require_writable, write_checkpoint
-from hwsim.cost import STEP_PHASES, Phase
 from hwsim.data import Dataset
 from hwsim.device import Device
-from hwsim.errors import ConfigError, Interrupted, ShapeError, TrainingError
+from hwsim.errors import ConfigError, DataError, HwsimError, Interrupted, ShapeError, TrainingError
 from hwsim.learning import rule as learning_rule
-from hwsim.ledger import Interval, Ledger
+from hwsim.losses import LOSSES
 from hwsim.losses import loss as loss_function
 from hwsim.nn import Model, Network
 from hwsim.optim import Optimizer
 from hwsim.optim import optimizer as make_optimizer
 from hwsim.progress import progress_bar
+from hwsim.run import Epoch, Meter, Run
+from hwsim.tape import HostOp
 
-TRAINING_PHASES = (Phase.SETUP, *STEP_PHASES)  # what energy to a target includes: everything but evaluation
 EVALUATION_ROWS = 1024  # rows of one evaluation batch
+NOT_FINITE = "NaN or infinite"  # how the refusal of such values says so, as against that of a wrong shape
+THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 CLOSE_ENOUGH = 0.4  # where targets are values: an output nearer than this to its target counts as right
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """How things stood after an epoch; `energy_j` and `time_s` so far, programming included, evaluation not."""
-
-    epoch: int
-    steps: int
-    loss: float  # mean over the epoch's steps
-    validation_accuracy: float
-    energy_j: float
-    time_s: float
-
-
-@dataclass
-class Run:
-    """A trained network with its history and its ledger."""
-
-    network: Network
-    seed: int
-    batch: int
-    learning_rate: float
-    data: str
-    data_sha256: str
-    test_images: int
-    epochs: list[Epoch] = field(default_factory=list)
-    test_accuracy: float = math.nan
-
-    @property
-    def ledger(self) -> Ledger:
-        """What the run asked of its devices."""
-        return self.network.ledger
-
-    @property
-    def steps(self) -> int:
-        """Training steps so far."""
-        return self.epochs[-1].steps if self.epochs else 0
-
-    @property
-    def validation_accuracy(self) -> float:
-        """After the last epoch."""
-        return self.epochs[-1].validation_accuracy if self.epochs else math.nan
-
-    @property
-    def energy_per_step_j(self) -> float:
-        """Forward, backward and update of one step [J]; neither programming nor evaluation."""
-        return float(self.ledger.total_j(phases=STEP_PHASES)) / self.steps
-
-    @property
-    def time_per_step_s(self) -> float:
-        """Serial time of one step [s], an upper bound where operations could overlap."""
-        return float(self.ledger.total_s(phases=STEP_PHASES)) / self.steps
-
-    def energy_per_step_interval_j(self) -> Interval:
-        """The 90% interval of the energy of one step [J]."""
-        low, nominal, high = self.ledger.interval(phases=STEP_PHASES).get((), Interval(0.0, 0.0, 0.0))
-        return Interval(low / self.steps, nominal / self.steps, high / self.steps)
-
-    def first_epoch_at(self, accuracy: float) -> Epoch | None:
-        """The first epoch whose validation accuracy reaches `accuracy`; None: not reached."""
-        return next((epoch for epoch in self.epochs if epoch.validation_accuracy >= accuracy), None)
 
 
 def fit(
@@ -116,8 +59,9 @@ def fit(
     """Train `model` on `data` with every product done by `device` (or by layer name, "*" for all others).
 
     Mini-batches are drawn without replacement, in an order that depends on `seed` and the epoch alone; rows that
-    do not fill a batch wait for the next epoch. `loss` None: cross-entropy for classes, squared error for values.
-    `frozen`: layers that are not trained. `until`: stop after the epoch that reaches this validation accuracy.
+    do not fill a batch wait for the next epoch. `loss` None: cross-entropy for classes, squared error for values
+    ("mse" on classes: against one-hot targets). `frozen`: layers that are not trained. `until`: stop after the epoch
+    that reaches this validation accuracy.
     `checkpoint`: a file that is kept whole, written every `checkpoint_every` steps (None: every epoch) and when the
     run is asked to stop; with `resume`, training goes on from it and ends with the same bits as if never stopped.
     `progress`: whether to show a bar (None: on a terminal).
@@ -127,10 +71,12 @@ def fit(
     """
     check_settings(epochs=epochs, batch=batch, checkpoint_every=checkpoint_every, until=until)
     mover = make_optimizer(optimizer, learning_rate)
-    loss_op = loss_function(loss or ("cross_entropy" if data.classes else "mse"))
+    loss_op = loss_for(data, loss)
     take_step = learning_rule(rule)
     if resume and checkpoint is None:
         raise ConfigError("resume needs a checkpoint to go on from")
+    outputs = require_fit(model, data, device, loss_op)
+    one_hot = np.eye(outputs, dtype=np.float32) if data.classes and loss_op is LOSSES["mse"] else None
     net = Network(model, device, seed=seed, frozen=frozen)
     if not set(net.layers) - net.frozen:
         raise ConfigError(f"all layers are frozen ({', '.join(net.layers)}); leave one to train")
@@ -140,7 +86,7 @@ def fit(
     per_epoch = rows // batch
     run = Run(net, seed, batch, learning_rate, data.name, data.sha256, len(data.x_test))
     settings = {
-        "model": repr(model), "devices": {name: d.spec for name, d in net.devices.items()}, "data": data.name,
+        "model": model_text(model), "devices": {name: d.spec for name, d in net.devices.items()}, "data": data.name,
         "data_sha256": data.sha256, "batch": batch, "learning_rate": learning_rate, "optimizer": optimizer,
         "loss": loss_op.name, "rule": rule, "seed": seed, "frozen": sorted(frozen),
     }  # fmt: skip
@@ -149,8 +95,9 @@ def fit(
         keeper.restore()
 
     total = epochs * per_epoch
+    title = f"{data.name} on {'+'.join(d.spec for d in net.devices.values())}"
     with (
-        progress_bar(f"{data.name} on {'+'.join(d.spec for d in net.devices.values())}", total, shown=progress) as tick,
+        progress_bar(title, total, done=keeper.step, shown=progress) as tick,
         np.errstate(over="ignore", invalid="ignore", divide="ignore"),  # what overflows is found, and named, below
         _stop_requests(active=checkpoint is not None) as stop_asked,
     ):
@@ -160,25 +107,59 @@ def fit(
             if order is None or place == 0:
                 order = generator(np, key_of("order", seed), epoch).permutation(rows)
             chosen = order[place * batch : (place + 1) * batch]
-            try:
-                value = float(take_step(net, data.x_train[chosen], data.y_train[chosen], loss_op, mover))
-            except ShapeError as error:
-                raise TrainingError(_diverged(keeper.step, error, learning_rate)) from None
-            if not math.isfinite(value):
-                raise TrainingError(_diverged(keeper.step, f"loss: {value}", learning_rate))
+            y = data.y_train[chosen] if one_hot is None else one_hot[data.y_train[chosen]]
+            with _naming(f"at step {keeper.step + 1}", learning_rate):
+                value = float(take_step(net, data.x_train[chosen], y, loss_op, mover))
+                if not math.isfinite(value):
+                    raise ShapeError(f"loss: {value}, {NOT_FINITE}")
             keeper.losses.append(value)
             keeper.step += 1
             if place == per_epoch - 1:
-                finish_epoch(run, data, epoch + 1, keeper.step, keeper.losses)
-                keeper.losses.clear()
+                with _naming(f"after step {keeper.step}", learning_rate):
+                    validation = accuracy(net, data.x_validation, data.y_validation, data.classes)
+                keeper.finish_epoch(epoch + 1, validation)
             tick(f"epoch {epoch + 1}, loss {value:.3f}")
             if keeper.due() or stop_asked():
                 keeper.write()
             if stop_asked():
                 raise Interrupted(f"stopped after step {keeper.step} of {total}; {checkpoint} holds it, resume goes on")
         keeper.write()
-        run.test_accuracy = accuracy(net, data.x_test, data.y_test, data.classes)
+        keeper.meter.settle()
+        with _naming(f"after step {keeper.step}", learning_rate):
+            run.test_accuracy = accuracy(net, data.x_test, data.y_test, data.classes)
     return run
+
+
+def loss_for(data: Dataset, name: str | None = None) -> HostOp:
+    """The loss called `name`; None: cross-entropy for classes, squared error for values. Raises ConfigError."""
+    found = loss_function(name or ("cross_entropy" if data.classes else "mse"))
+    if not data.classes and found is LOSSES["cross_entropy"]:
+        raise ConfigError(f"loss cross_entropy needs class labels, but {data.name} has real-valued targets; take mse")
+    return found
+
+
+def require_fit(model: Model, data: Dataset, device: Device | Mapping[str, Device], loss: HostOp) -> int:
+    """The number of outputs, if inputs, outputs and targets fit each other. Raises ShapeError before any training."""
+    x, y, needed = data.x_train, data.y_train, tuple(model.input_shape)
+    if x.shape[1:] != needed:
+        raise ShapeError(f"{data.name} has inputs of shape {list(x.shape[1:])}, the network needs {list(needed)}")
+    made: Any = Network(model, device, shape_only=True).predict(Shape(2, *needed))
+    outputs = tuple(made.shape)
+    targets = (2, *y.shape[1:])
+    if data.classes and outputs[-1] < data.classes:
+        raise ShapeError(
+            f"{data.name} has {data.classes} classes, the network {outputs[-1]} outputs; it needs one for each class"
+        )
+    try:
+        loss.shape(outputs, (*targets, outputs[-1]) if data.classes and loss is LOSSES["mse"] else targets)
+    except ShapeError as error:
+        raise ShapeError(f"{data.name} does not fit the network's output: {error}") from None
+    return int(outputs[-1])
+
+
+def model_text(model: Model) -> str:
+    """The model as text that is the same in every process: a function's address is left out."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(model))
 
 
 def check_settings(*, epochs: int, batch: int, checkpoint_every: int | None, until: float | None) -> None:
@@ -191,10 +172,15 @@ def check_settings(*, epochs: int, batch: int, checkpoint_every: int | None, unt
 
 
 def accuracy(net: Network, x: Array, y: Array, classes: int) -> float:
-    """The share of rows that are right: the largest output is the label, or every output is near its target."""
+    """The share of rows that are right: the largest output is the label, or every output is near its target.
+
+    Raises ShapeError where an output is NaN or infinite: the largest of such is no answer.
+    """
     right = 0.0
     for start in range(0, len(x), EVALUATION_ROWS):
         outputs, targets = net.predict(x[start : start + EVALUATION_ROWS]), y[start : start + EVALUATION_ROWS]
+        if not np.isfinite(outputs).all():
+            raise ShapeError(f"output: holds {NOT_FINITE} values")
         if classes:
             right += (outputs.argmax(axis=-1) == targets).reshape(len(targets), -1).mean(axis=-1).sum()
         else:
@@ -202,20 +188,20 @@ def accuracy(net: Network, x: Array, y: Array, classes: int) -> float:
     return float(right / len(x))
 
 
-def finish_epoch(run: Run, data: Dataset, epoch: int, step: int, losses: list[float]) -> None:
-    """Evaluate on the validation split and note how things stand."""
-    ledger = run.ledger
-    energy_j, time_s = float(ledger.total_j(phases=TRAINING_PHASES)), float(ledger.total_s(phases=TRAINING_PHASES))
-    validation = accuracy(run.network, data.x_validation, data.y_validation, data.classes)
-    run.epochs.append(Epoch(epoch, step, math.fsum(losses) / len(losses), validation, energy_j, time_s))
-
-
 def _reached(run: Run, until: float | None) -> bool:
     return until is not None and run.validation_accuracy >= until
 
 
-def _diverged(step: int, what: object, learning_rate: float) -> str:
-    return f"training diverged at step {step + 1}: {what}; a learning rate below {learning_rate:g} may help"
+@contextmanager
+def _naming(when: str, learning_rate: float) -> Iterator[None]:
+    """Turn the refusal of NaN or infinity, which names the layer, into a TrainingError that also says when."""
+    try:
+        yield
+    except ShapeError as error:
+        if NOT_FINITE not in str(error):
+            raise
+        hint = f"a learning rate below {learning_rate:g} may help"
+        raise TrainingError(f"training diverged {when}: {error}; {hint}") from None
 
 
 class _Keeper:
@@ -226,9 +212,17 @@ class _Keeper:
     ) -> None:
         self.path = None if path is None else require_writable(path)
         self.every, self.settings, self.run, self.optimizer = every, settings, run, optimizer
+        self.meter = Meter(run)
         self.step = 0
         self.losses: list[float] = []  # of the present epoch
         self.written = -1
+
+    def finish_epoch(self, epoch: int, validation_accuracy: float) -> None:
+        """Note how things stand; the joules follow."""
+        loss = math.fsum(self.losses) / len(self.losses)
+        self.run.epochs.append(Epoch(epoch, self.step, loss, validation_accuracy, math.nan, math.nan))
+        self.losses.clear()
+        self.meter.note()
 
     def due(self) -> bool:
         """Whether it is time to write."""
@@ -238,12 +232,19 @@ class _Keeper:
         """Write the checkpoint, unless there is none or it already holds this step."""
         if self.path is None or self.written == self.step:
             return
+        self.meter.settle()
         arrays = {f"net/{name}": value for name, value in self.run.network.save().items()}
         arrays |= {f"optimizer/{name}": value for name, value in self.optimizer.save().items()}
         integers = {name: value for name, value in arrays.items() if isinstance(value, int)}
         meta = {
             "settings": self.settings,
-            "made_with": {"numpy": np.__version__, "python": platform.python_version(), "machine": platform.machine()},
+            "made_with": {
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+                "machine": platform.machine(),
+                "processors": os.cpu_count(),
+                **{name: os.environ.get(name) for name in THREAD_SETTINGS},
+            },
             "step": self.step,
             "losses": self.losses,
             "epochs": [asdict(epoch) for epoch in self.run.epochs],
@@ -254,26 +255,40 @@ class _Keeper:
         self.written = self.step
 
     def restore(self) -> None:
-        """Go on from the checkpoint. Raises ConfigError where it is unreadable or of a run with other settings."""
+        """Go on from the checkpoint.
+
+        Raises ConfigError where it is unreadable or of a run with other settings, DataError where the data changed.
+        """
         assert self.path is not None
         arrays, meta = read_checkpoint(self.path)
         other = meta.get("settings", {})
         differ = [
             f"{name} was {other.get(name)!r}, is {value!r}" for name, value in self.settings.items()
-            if other.get(name) != value
+            if other.get(name) != value and name != "data_sha256"
         ]  # fmt: skip
         if differ:
-            raise ConfigError(f"checkpoint {self.path} belongs to another run: {'; '.join(differ)}")
+            raise ConfigError(
+                f"checkpoint {self.path} belongs to another run: {'; '.join(differ)}; give the settings that it was "
+                "made with, or start without resume"
+            )
+        was, now = (settings.get("data_sha256", "") for settings in (other, self.settings))
+        if was != now:
+            raise DataError(
+                f"checkpoint {self.path} was made with other rows of {self.settings['data']} (sha256 {was[:12]}, now "
+                f"{now[:12]}); go on with the data that it was made with, or start without resume"
+            )
         net = self.run.network
         try:
             saved = arrays | meta["integers"]
-            ledger, step, epochs = meta["ledger"], int(meta["step"]), [Epoch(**epoch) for epoch in meta["epochs"]]
+            step, epochs = int(meta["step"]), [Epoch(**epoch) for epoch in meta["epochs"]]
             losses = list(meta["losses"])
-        except (KeyError, TypeError, ValueError) as error:
+            net.load(_below(saved, "net/"))
+            self.optimizer.load(_below(saved, "optimizer/"))
+            net.ledger.load(meta["ledger"], net.device_labels())
+        except HwsimError as error:
+            raise ConfigError(f"checkpoint {self.path} is not whole: {error}") from None
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(f"checkpoint {self.path} is not whole: {error!r}") from None
-        net.load(_below(saved, "net/"))
-        self.optimizer.load(_below(saved, "optimizer/"))
-        net.ledger.load(ledger, net.device_labels())
         self.step, self.losses, self.run.epochs, self.written = step, losses, epochs, step
 
 

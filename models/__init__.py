@@ -4,5 +4,7 @@ if __name__ != "hwsim.models":
     raise ImportError("import hwsim.models, not models: a class imported under two names would exist twice")
 
 from hwsim.models.mlp import mlp, xor
+from hwsim.models.rnn import rnn
+from hwsim.models.transformer import gpt
 
-__all__ = ["mlp", "xor"]
+__all__ = ["gpt", "mlp", "rnn", "xor"]

@@ -63,75 +63,61 @@ HOST = Toy()
 class StatefulCrossbar(Device):
     """Differential pairs of noisy cells; no two cells, and no two directions, answer a pulse alike.
 
-    Weights move by stochastic pulses in place, or cell by cell with program and verify.
+    Weights move in place by stochastic pulses, of 31 slots a row, or cell by cell in five rounds of program and verify.
     """
 
     name = "stateful-crossbar"
     host = HOST
 
     size: int = parameter(64, low=1, doc="rows and columns of one array")
-    sharing: int = parameter(8, low=1, doc="columns that share a converter")
     moved_by: str = parameter("pulses", choices=("pulses", "verify"), doc="how weights move")
     pulse_step: float = parameter(0.002, low=1e-6, doc="mean weight change of one pulse")
     asymmetry: float = parameter(0.1, low=0, high=0.9, doc="how much more than the mean a pulse upwards does")
     spread: float = parameter(0.3, low=0, doc="device-to-device spread of pulses, sigma of the logarithm")
     read_noise: float = parameter(0.01, low=0, doc="RMS noise of a column that is read")
 
-    ROUNDS = 5  # of program and verify
-    TRAIN = 31  # slots of one train of stochastic pulses
+    @property
+    def contract(self) -> Contract:
+        update = 0.65 if self.moved_by == "pulses" else 0.08  # of stochastic pulses, and of the verified ones
+        return Contract(0.007, 0.009, 1e-5, update, bias=0.1, deterministic=False)
 
     @property
     def components(self) -> Mapping[str, Component]:
+        energy = Quantity(1e-12, 2e-12, 5e-12, key="crossbar/adc")
         return {
             "cell": Component(energy_j=1e-15),
             "dac": Component(Role.CONVERTER, energy_j=1e-13, time_s=1e-9),
-            "adc": Component(
-                Role.CONVERTER,
-                energy_j=Quantity(1e-12, 2e-12, 5e-12, key="crossbar/adc"),
-                time_s=1e-9,
-                static_power_w=1e-4,
-            ),
+            "adc": Component(Role.CONVERTER, energy_j=energy, time_s=1e-9, static_power_w=1e-4),
             "settling": Component(time_s=1e-8, serial=True),
             "pulse": Component(Role.PROGRAMMING, energy_j=1e-13),
             "slot": Component(Role.PROGRAMMING, time_s=1e-7, serial=True),
         }
 
-    @property
-    def contract(self) -> Contract:
-        return Contract(forward=0.1, backward=0.1, gradient=1e-5, update=1.0, bias=0.3, deterministic=False)
-
-    def arrays(self, k: int, n: int) -> int:
-        return math.ceil(k / self.size) * math.ceil(n / self.size)
+    def converters(self, k: int, n: int) -> int:
+        return math.ceil(k / self.size) * math.ceil(n / self.size) * math.ceil(self.size / 8)  # 8 columns share one
 
     def installed(self, tiles: Sequence[TileShape]) -> Mapping[str, float]:
-        arrays = sum(stack * self.arrays(k, n) for stack, k, n in tiles)
-        return {"adc": arrays * math.ceil(self.size / self.sharing)}
+        return {"adc": sum(stack * self.converters(k, n) for stack, k, n in tiles)}
 
     def activity(self, op: Op) -> Mapping[str, Use] | None:
         if isinstance(op, Elementwise) or op.kind in (Kind.GRADIENT, Kind.PRODUCT, Kind.RELEASE):
             return None
-        cells, converters = op.stack * op.k * op.n, op.stack * self.arrays(op.k, op.n) * self.size / self.sharing
+        cells, converters = op.stack * op.k * op.n, op.stack * self.converters(op.k, op.n)
         if op.kind in (Kind.FORWARD, Kind.BACKWARD, Kind.READ):
             m = op.k if op.kind is Kind.READ else op.m
             inputs, outputs = (op.n, op.k) if op.kind is Kind.BACKWARD else (op.k, op.n)
-            return {
-                "cell": Use(m * cells),
-                "dac": Use(op.stack * m * inputs * math.ceil(outputs / self.size), op.stack * inputs),
-                "adc": Use(op.stack * m * outputs * math.ceil(inputs / self.size), converters),
-                "settling": Use(m),
-            }
+            dacs = Use(op.stack * m * inputs * math.ceil(outputs / self.size), op.stack * inputs)
+            adcs = Use(op.stack * m * outputs * math.ceil(inputs / self.size), converters)
+            return {"cell": Use(m * cells), "dac": dacs, "adc": adcs, "settling": Use(m)}
         if op.kind is Kind.UPDATE_OUTER:
-            own = self.moved_by == "pulses"
-            return {"pulse": Use(op.m * cells), "slot": Use(self.TRAIN * op.m)} if own else None
-        rounds, rows = self.ROUNDS, min(op.k, self.size)
-        return {"pulse": Use(rounds * cells), "adc": Use(rounds * cells, converters), "slot": Use(rounds * rows)}
+            return {"pulse": Use(op.m * cells), "slot": Use(31 * op.m)} if self.moved_by == "pulses" else None
+        return {"pulse": Use(5 * cells), "adc": Use(5 * cells, converters), "slot": Use(5 * min(op.k, self.size))}
 
     def write(self, tile: Tile, w: Array) -> None:
         xp, fabrication = self.xp, tile.rng("fabrication")
-        for direction, sign in (("up", 1), ("down", -1)):
+        for name, mean in (("up", 1 + self.asymmetry), ("down", 1 - self.asymmetry)):
             normal = fabrication.standard_normal(tile.shape, dtype=xp.float32)
-            mean = self.pulse_step * (1 + sign * self.asymmetry)
-            tile.state[direction] = mean * xp.exp(self.spread * normal)
+            tile.state[name] = self.pulse_step * mean * xp.exp(self.spread * normal)
         tile.state["plus"], tile.state["minus"] = xp.maximum(w, 0), xp.maximum(-w, 0)
         tile.state["pulses"] = xp.zeros(tile.shape, dtype=xp.int64)
 
@@ -139,33 +125,32 @@ class StatefulCrossbar(Device):
         return tile.state["plus"] - tile.state["minus"]
 
     def forward(self, tile: Tile, x: Array) -> Array:
-        return self._column(tile, x, self.read(tile), Kind.FORWARD)
+        return self.columns(tile, x, self.read(tile), Kind.FORWARD)
 
     def backward(self, tile: Tile, dy: Array) -> Array:
-        return self._column(tile, dy, self.read(tile).swapaxes(-1, -2), Kind.BACKWARD)
+        return self.columns(tile, dy, self.read(tile).swapaxes(-1, -2), Kind.BACKWARD)
 
-    def _column(self, tile: Tile, x: Array, w: Array, stream: str) -> Array:
-        xp = self.xp
+    def columns(self, tile: Tile, x: Array, w: Array, stream: str) -> Array:
         y = x @ w
         tile.record(cell=(abs(x).sum(axis=-2) * abs(w).sum(axis=-1)).sum())
-        return y + self.read_noise * tile.rng(stream).standard_normal(y.shape, dtype=xp.float32)
+        return y + self.read_noise * tile.rng(stream).standard_normal(y.shape, dtype=self.xp.float32)
 
     def update_outer(self, tile: Tile, x: Array, dy: Array, scale: float) -> None:
         step = scale * (x.swapaxes(-1, -2) @ dy)
-        tile.record(pulse=self._pulse(tile, step, tile.rng("train").poisson(abs(step) / self.pulse_step)))
+        tile.record(pulse=self.pulse(tile, step, tile.rng("train").poisson(abs(step) / self.pulse_step)))
 
     def update(self, tile: Tile, step: Array) -> None:
         target, total = self.read(tile) + step, 0
-        for _ in range(self.ROUNDS):
+        for _ in range(5):
             missing = target - self.read(tile)
-            total = total + self._pulse(tile, missing, self.xp.rint(abs(missing) / self.pulse_step))
+            total = total + self.pulse(tile, missing, self.xp.rint(abs(missing) / self.pulse_step))
         tile.record(pulse=total)
 
-    def _pulse(self, tile: Tile, direction: Array, count: Array) -> Array:
-        xp, state = self.xp, tile.state
-        state["plus"] += xp.where(direction > 0, count, 0) * state["up"]
-        state["minus"] += xp.where(direction < 0, count, 0) * state["down"]
-        state["pulses"] += count.astype(xp.int64)
+    def pulse(self, tile: Tile, direction: Array, count: Array) -> Array:
+        state = tile.state
+        state["plus"] += self.xp.where(direction > 0, count, 0) * state["up"]
+        state["minus"] += self.xp.where(direction < 0, count, 0) * state["down"]
+        state["pulses"] += count.astype(self.xp.int64)
         return count.sum()
 
 
@@ -254,7 +239,7 @@ class Leapfrog(Device):
 
     @property
     def contract(self) -> Contract:
-        return Contract(forward=1e-3, backward=1e-3, gradient=1e-3, update=1e-3, bias=1e-3)
+        return Contract(forward=1e-3, backward=1e-3, gradient=1e-3, update=0.01, bias=0.01)
 
     def installed(self, tiles: Sequence[TileShape]) -> Mapping[str, float]:
         return {"wire": sum(self.policy.value_bits * stack * k * n for stack, k, n in tiles)}

@@ -19,10 +19,11 @@ float32, float64, int32, int64, uint32, uint8 = np.float32, np.float64, np.int32
 TRANSFERS = ("asarray", "array", "ascontiguousarray")  # take NumPy arrays, as CuPy's do
 ABSENT = {"frompyfunc", "nditer", "ndenumerate", "longdouble", "float128", "random"}  # CuPy has none of these
 UFUNC_METHODS = ("at", "reduce", "accumulate", "outer")
-ARRAY_METHODS = set(
-    "all any argmax argmin argsort astype clip conj copy cumprod cumsum diagonal dot fill flatten item max mean min "
-    "nonzero partition prod ravel repeat reshape round searchsorted sort squeeze std sum swapaxes take tolist trace "
-    "transpose var view".split()
+ARRAY_METHODS = (
+    *("all", "any", "argmax", "argmin", "argsort", "astype", "clip", "conj", "copy", "cumprod", "cumsum", "diagonal"),
+    *("dot", "fill", "flatten", "item", "max", "mean", "min", "nonzero", "partition", "prod", "ravel", "repeat"),
+    *("reshape", "round", "searchsorted", "sort", "squeeze", "std", "sum", "swapaxes", "take", "tolist", "trace"),
+    *("transpose", "var", "view"),
 )
 ARRAY_PROPERTIES = ("shape", "ndim", "size", "dtype", "nbytes", "itemsize", "strides")
 
@@ -114,9 +115,24 @@ class StrictArray:
 
 def _operators() -> None:
     """Give StrictArray the operators of NumPy arrays, between its own kind and plain numbers."""
-    binary = "add sub mul truediv floordiv mod divmod pow matmul and or xor lshift rshift".split()
+    binary = [
+        "add",
+        "sub",
+        "mul",
+        "truediv",
+        "floordiv",
+        "mod",
+        "divmod",
+        "pow",
+        "matmul",
+        "and",
+        "or",
+        "xor",
+        "lshift",
+        "rshift",
+    ]
     names = [f"__{r}{name}__" for name in binary for r in ("", "r")]
-    names += [f"__{name}__" for name in "lt le gt ge eq ne neg pos abs invert".split()]
+    names += [f"__{name}__" for name in ["lt", "le", "gt", "ge", "eq", "ne", "neg", "pos", "abs", "invert"]]
 
     def operator(name: str) -> Any:
         def call(self: StrictArray, *others: Any) -> Any:

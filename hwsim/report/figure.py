@@ -4,85 +4,131 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from hwsim.errors import ConfigError
+from hwsim.report import table
 from hwsim.report.units import engineering
 
 STYLE = Path(__file__).with_name("hwsim.mplstyle")
 PART_COLOURS = {"static": "#bbbbbb", "launch": "#888888", "idle": "#dddddd"}
+PART_NAMES = {"static": "static power", "launch": "static power during launch", "idle": "idle power"}
+# Lines may lie on each other, such as those of one card at several precisions: each later one is thinner, with its
+# own marker and dashes, so that those below show through.
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+DASHES = ("-", "-", (0, (5, 2)), (0, (3, 2)), (0, (1, 2)))
+WIDTHS = (3.2, 2.6, 2.0, 1.4, 1.0)
+LABEL_LENGTH = 24
 
 
 def draw(data: Mapping[str, Any], path: str | Path) -> None:
     """Write the figure to an image file, its kind being the file's ending. Raises ConfigError for an unknown one."""
-    import matplotlib
     import matplotlib.style
     from matplotlib.figure import Figure
 
+    path = require_drawable(path)
     with matplotlib.style.context(STYLE):
-        entries = [entry for entry in data["summary"] if entry["has_cost"]]
-        fig = Figure(figsize=(11, 4.6), layout="constrained")
-        left, right = fig.subplots(1, 2, gridspec_kw={"width_ratios": [1, 1.15]})
-        curves(left, entries, data)
-        bills(right, entries)
-        settings = data["settings"]
-        fig.suptitle(
-            f"{data['model']} on {data['data']['name']}: {settings['epochs']} epochs, batch {settings['batch']}, "
-            f"{settings['seeds']} seeds (simulated)",
-            x=0.01, ha="left", fontsize=9,
-        )  # fmt: skip
+        bars = table.costed(data)
+        fig = Figure(figsize=(11.5, max(4.8, 2.2 + 0.42 * max(len(bars), len(data["summary"])))), layout="constrained")
+        left, right = fig.subplots(1, 2)
+        curves(left, data)
+        bills(right, bars)
+        fig.suptitle(f"{table.title(data)} (simulated)", x=0.01, ha="left", fontsize=11)
         try:
             fig.savefig(path)
-        except ValueError as error:
+        except Exception as error:  # each kind of image has a writer of its own, which may lack what it needs
             raise ConfigError(f"{path} cannot be drawn: {error}") from None
 
 
-def curves(axes: Any, entries: list[dict[str, Any]], data: Mapping[str, Any]) -> None:
-    """Validation accuracy against device joules so far: a line a device (mean of seeds), a band from least to most."""
-    for entry in entries:
-        epochs = list(zip(*entry["history"], strict=True))  # by epoch: one [energy, time, accuracy] per seed
-        energy = [sum(seed[0] for seed in seeds) / len(seeds) for seeds in epochs]
+def require_drawable(path: str | Path) -> Path:
+    """`path`, if its ending names a kind of image that can be drawn. Raises ConfigError otherwise."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    path, known = Path(path), FigureCanvasBase.get_supported_filetypes()
+    if path.suffix[1:].lower() not in known:
+        raise ConfigError(f"{path} cannot be drawn: its ending must be one of {', '.join(sorted(known))}")
+    return path
+
+
+def curves(axes: Any, data: Mapping[str, Any]) -> None:
+    """Validation accuracy against device joules so far: a line a device (mean of seeds), a band from least to most.
+
+    What costs nothing is a level line at what it ends with, and what diverged is named.
+    """
+    looks = zip(cycle(MARKERS), cycle(DASHES), cycle(WIDTHS), strict=False)
+    costly = False
+    for entry in data["summary"]:
+        epochs = list(zip(*entry["history"], strict=False))  # by epoch: one [energy, time, accuracy] per seed
+        if not epochs:
+            axes.plot([], [], " ", label=f"{entry['device']} (diverged)")
+            continue
         accuracies = [[100 * seed[2] for seed in seeds] for seeds in epochs]
-        (line,) = axes.plot(energy, [sum(a) / len(a) for a in accuracies], marker="o", ms=3, label=entry["device"])
-        axes.fill_between(
-            energy, [min(a) for a in accuracies], [max(a) for a in accuracies], color=line.get_color(), alpha=0.15, lw=0
+        means = [math.fsum(each) / len(each) for each in accuracies]
+        if not entry["has_cost"]:
+            label = f"{entry['device']} (no cost; {means[-1]:.1f}%)"
+            axes.axhline(means[-1], color="#000000", lw=1.2, ls=(0, (1, 1)), label=label)
+            continue
+        costly = True
+        marker, dashes, width = next(looks)
+        energy = [math.fsum(seed[0] for seed in seeds) / len(seeds) for seeds in epochs]
+        (line,) = axes.plot(
+            energy, means, marker=marker, ms=2.5 + width, ls=dashes, lw=width, mfc="white", label=entry["device"]
         )
-    axes.axhline(100 * data["target_validation_accuracy"], color="#444444", lw=0.8, ls="--")
-    axes.annotate(
-        "target", (0.01, 100 * data["target_validation_accuracy"]), xycoords=("axes fraction", "data"),
-        va="bottom", fontsize=7, color="#444444",
-    )  # fmt: skip
-    axes.set_xscale("log")
+        lowest, highest = ([bound(each) for each in accuracies] for bound in (min, max))
+        axes.fill_between(energy, lowest, highest, color=line.get_color(), alpha=0.1, lw=0)
+    target = 100 * data["target_validation_accuracy"]
+    axes.axhline(target, color="#aa0000", lw=0.9, ls="--", label=f"target ({target:.1f}%)")
+    if costly:
+        axes.set_xscale("log")
+    else:
+        axes.set_xticks([])
     axes.set_xlabel("device energy so far [J]")
     axes.set_ylabel("validation accuracy [%]")
     axes.set_title("What each reaches, for how many joules")
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.14), ncols=2)
 
 
-def bills(axes: Any, entries: list[dict[str, Any]]) -> None:
+def bills(axes: Any, bars: list[tuple[str, Mapping[str, Any]]]) -> None:
     """Shares of a step's joules by role and part, one bar per device, with the total beside it."""
-    roles = list(dict.fromkeys(role for entry in entries for role in entry["energy_by_role_j"]))
+    axes.set_title("Where a step's joules go (total and time beside)")
+    if not bars:
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "no device here has a cost", ha="center", va="center", transform=axes.transAxes)
+        return
+    roles = list(dict.fromkeys(role for _, entry in bars for role in entry["energy_by_role_j"]))
     roles.sort(key=lambda role: (role in PART_COLOURS, role))
-    names = [entry["device"] for entry in entries]
-    starts = [0.0] * len(entries)
+    places = range(len(bars))
+    starts = [0.0] * len(bars)
     for role in roles:
         shares = [
-            100 * entry["energy_by_role_j"].get(role, 0.0) / entry["energy_per_step_j"]["nominal"] for entry in entries
+            100 * entry["energy_by_role_j"].get(role, 0.0) / entry["energy_per_step_j"]["nominal"] for _, entry in bars
         ]
-        if max(shares, default=0.0) < 0.05:
+        if max(shares) < 0.05:
             continue
-        label = {"static": "static power", "launch": "static power during launch"}.get(role, role)
-        axes.barh(names, shares, left=starts, height=0.62, label=label, color=PART_COLOURS.get(role))
+        axes.barh(
+            places, shares, left=starts, height=0.62, label=PART_NAMES.get(role, role), color=PART_COLOURS.get(role)
+        )
         starts = [start + share for start, share in zip(starts, shares, strict=True)]
-    for place, entry in enumerate(entries):
+    for place, (_, entry) in enumerate(bars):
         total = engineering(entry["energy_per_step_j"]["nominal"], "J")
-        time = engineering(entry["time_per_step_s"], "s")
-        axes.text(101, place, f"{total}\n{time}", va="center", fontsize=7.5)
+        axes.text(101, place, f"{total}\n{engineering(entry['time_per_step_s'], 's')}", va="center", fontsize=7.5)
+    axes.set_yticks(places, [broken(name) for name, _ in bars])
     axes.set_xlim(0, 118)
     axes.set_xticks(range(0, 101, 20))
     axes.invert_yaxis()
     axes.set_xlabel("share of the energy of one training step [%]")
-    axes.set_title("Where a step's joules go (total and time beside)")
     axes.grid(axis="y", visible=False)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.16), ncols=max(1, math.ceil(len(roles) / 2)))
+    axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.14), ncols=3)
+
+
+def broken(name: str) -> str:
+    """A long device name on two lines, broken before what it is qualified by, or at the joint nearest its middle."""
+    if len(name) <= LABEL_LENGTH:
+        return name
+    joints = [place for place in range(1, len(name)) if name[place] in ":/"]
+    place = name.find(" (")
+    if place < 0:
+        place = min(joints, key=lambda each: abs(each - len(name) / 2), default=LABEL_LENGTH)
+    return f"{name[:place]}\n{name[place:].strip()}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hwsim.report import figure, table
+from hwsim.report.notes import notes
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:1rem 0;display:block;overflow-x:auto}
@@ -23,17 +24,27 @@ def page(data: Mapping[str, Any]) -> str:
         path = Path(folder) / "figure.png"
         figure.draw(data, path)
         image = base64.b64encode(path.read_bytes()).decode()
-    first, second = html.escape(table.heading(data)).split("\n\n", 1)
-    notes = "".join(f"<li>{html.escape(line)}</li>" for line in table.notes(data).splitlines())
-    filled = f"<p>{html.escape(table.filled(data))}</p>" if data["filled"] else ""
+    lines = "".join(f"<li>{html.escape(line)}</li>" for line in notes(data))
+    parts = [
+        f"<h1>{html.escape(table.title(data))}</h1><p>{html.escape(table.what_is_shown(data))}</p>",
+        grid(*table.reached(data)),
+        f'<img alt="accuracy against energy, and the bill of a step" src="data:image/png;base64,{image}">',
+    ]
+    if table.costed(data):
+        by_component = "".join(
+            f"<li>{html.escape(name)}: {html.escape(shares)}</li>" for name, shares in table.components(data)
+        )
+        parts += [
+            f"<h2>What one training step costs</h2>{grid(*table.steps(data))}",
+            f"<h2>Where the joules go, and on what they rest</h2>{grid(*table.shares(data))}",
+            f"<h2>By component, from 1% of a step's joules</h2><ul>{by_component}</ul>",
+            f"<h2>Throughput, at equal batch but for a filled card</h2>{grid(*table.throughput(data))}",
+        ]
+    parts += [f"<p>{html.escape(line)}</p>" for line in table.filled(data)]
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>hwsim comparison</title>'
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>hwsim comparison</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>'
-        f"<h1>{first}</h1><p>{second}</p>{grid(*table.reached(data))}"
-        f'<img alt="accuracy against energy, and the bill of a step" src="data:image/png;base64,{image}">'
-        f"<h2>What one training step costs</h2>{grid(*table.steps(data))}<h2>Where the joules go</h2>"
-        f"{grid(*table.shares(data))}{filled}<h2>Notes</h2><ul>{notes}</ul>"
-        "</body></html>\n"
+        f"{''.join(parts)}<h2>Notes</h2><ul>{lines}</ul></body></html>\n"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,28 +22,48 @@ def engineering(value: float, unit: str, digits: int = 3) -> str:
 
 
 def interval(values: Mapping[str, float], unit: str) -> str:
-    """Nominal with its 90% interval: "15.0 uJ (12-20)", all in the nominal's prefix."""
+    """Nominal with its 90% interval: "15 uJ (12-20)", all in the nominal's prefix."""
     text = engineering(values["nominal"], unit)
     if values["low"] == values["high"]:
         return text
     factor = float(text.split()[0]) / values["nominal"] if values["nominal"] else 1.0
-    return f"{text} ({values['low'] * factor:.3g}-{values['high'] * factor:.3g})"
+    low, high = (three_digits(values[bound] * factor) for bound in ("low", "high"))
+    if low == high == text.split()[0]:  # a range too narrow to see
+        return text
+    return f"{text} ({low}-{high})"
+
+
+def three_digits(value: float) -> str:
+    """Three significant digits, and all digits of whole numbers above."""
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
 
 
 def percent(share: float) -> str:
-    """A share of one as a percentage; one digit below ten."""
+    """A share of one as a percentage; one digit below ten, and no zero for what is not."""
     if math.isnan(share):
         return "-"
     value = 100 * share
-    return f"{value:.1f}%" if value < 9.95 else f"{value:.0f}%"
+    if 0 < value < 0.05:
+        return "<0.1%"
+    return "0%" if value == 0 else f"{value:.1f}%" if value < 9.95 else f"{value:.0f}%"
 
 
-def accuracy(entry: Mapping[str, float]) -> str:
-    """Mean and standard deviation in percent: "95.9 ± 0.4"."""
-    mean, deviation = 100 * entry["mean"], 100 * entry["deviation"]
-    return f"{mean:.1f}" if math.isnan(deviation) else f"{mean:.1f} ± {deviation:.1f}"
+def accuracy(entry: Mapping[str, float | None]) -> str:
+    """Mean and standard deviation in percent: "95.9 ± 0.4"; "diverged" where there is no mean."""
+    mean, deviation = entry["mean"], entry["deviation"]
+    if mean is None:
+        return "diverged"
+    return f"{100 * mean:.1f}" if deviation is None else f"{100 * mean:.1f} ± {100 * deviation:.1f}"
 
 
 def share_of(parts: Mapping[str, float], names: Any, total: float) -> float:
     """What the named parts make of the total; 0 where there is none."""
     return math.fsum(parts.get(name, 0.0) for name in names) / total if total else 0.0
+
+
+def title_of(model: str) -> str:
+    """A model's text as a title: its name and its sizes: "Mlp(widths=(64, 32, 10), bias=True)" -> "Mlp 64-32-10"."""
+    name, _, rest = model.strip("<>").partition("(")
+    sizes = re.search(r"[(\[](\d+(?:, \d+)+)[)\]]", "(" + rest)
+    words = name.strip().removeprefix("function ")
+    return f"{words} {sizes[1].replace(', ', '-')}" if sizes else words[:60]

@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from hwsim import checks_accuracy, checks_arrays, checks_cost
-from hwsim.checks import Bench, Check, Failed, Found, Skipped
 from hwsim.device import Device
 from hwsim.errors import ConfigError, HwsimError
+from hwsim.testing import accuracy, arrays, cost, noise
+from hwsim.testing.bench import Bench, Check, Failed, Found, Skipped
 
 CHECKS: dict[str, Check] = {
-    check.__name__: check for check in (*checks_arrays.CHECKS, *checks_accuracy.CHECKS, *checks_cost.CHECKS)
+    check.__name__: check for module in (arrays, noise, accuracy, cost) for check in module.CHECKS
 }
 
 

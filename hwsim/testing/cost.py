@@ -9,11 +9,23 @@ import numpy as np
 
 from hwsim import losses, ops
 from hwsim.arrays import Shape
-from hwsim.checks import Bench, Check, Failed, Found, Skipped, activations_of, forward, normal, require, train, weights
 from hwsim.cost import BOLTZMANN_J_PER_K, ROOM_TEMPERATURE_K, STEP_PHASES, Elementwise, Kind, Op, Product, Use, op_cost
 from hwsim.device import Device
 from hwsim.errors import DeviceError
 from hwsim.ledger import Ledger, TileShape
+from hwsim.testing.bench import (
+    Bench,
+    Check,
+    Failed,
+    Found,
+    Skipped,
+    activations_of,
+    forward,
+    normal,
+    require,
+    train,
+    weights,
+)
 
 AGREEMENT = 1e-12  # between two ways of adding up the same floats
 BATCHES = (*range(1, 301), *(2**i for i in range(9, 17)))
@@ -238,7 +250,7 @@ def held_bits(bench: Bench) -> None:
     for shape_alone in (False, True):
         tile = device.program(Shape(4, 3) if shape_alone else weights(device, 4, 3), name="held")
         for m in (2, 5, 3):
-            tile.forward(Shape(m, 4) if shape_alone else normal(device, m, 4))
+            tile.forward(Shape(m, 4) if shape_alone else normal(device, m, 4), x_values=m % 2)
         tile.backward(Shape(3, 3) if shape_alone else normal(device, 3, 3))
         for m in (3, 5, 2):
             tile.release(m)

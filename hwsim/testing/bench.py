@@ -1,7 +1,7 @@
 """The bench of the conformance kit: what a check is given and may answer, operands, and short runs.
 
 A check takes a `Bench`, and returns what it found or raises `Failed` or `Skipped`. Its name is the function's. The
-promises are in `checks_arrays` (shapes, state), `checks_accuracy` (noise, errors) and `checks_cost`.
+promises are in `arrays` (shapes, state), `noise`, `accuracy` and `cost`.
 
 Operands of every statistical check: weights normal with RMS 1/4, cut at +-1; x and dy normal with RMS 1; steps normal
 with RMS 0.01. A `Contract` is a claim about these.
@@ -80,7 +80,7 @@ def require(condition: bool, message: str) -> None:
         raise Failed(message)
 
 
-# -- operands and drivers ----------------------------------------------------------------------------------
+# -- operands and drivers -------------------------------------------------------------------------------
 
 
 def normal(device: Device, *shape: int, rms: float = 1.0, key: object = "") -> Array:
@@ -116,7 +116,7 @@ def same_bits(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
 
 def state_of(tile: Tile | Activation) -> dict[str, Any]:
     """A tile's state without the counters of its streams."""
-    return {key: value for key, value in tile.save().items() if key.startswith("state/")}
+    return {key: value for key, value in tile.save().items() if not key.startswith("drawn/")}
 
 
 def forward(tile: Tile, x: Array) -> Array:
