@@ -50,7 +50,8 @@ def step_bill(
         who = type(device).name if label == own else label
         return f"{who}.{part_of}" if part == Part.DYNAMIC else f"{who}.{part_of} ({part})"
 
-    low, joules, high = (value / steps for value in Interval.of(ledger.total_j(draws=DRAWS, **options)))
+    low, _, high = (value / steps for value in Interval.of(ledger.total_j(draws=DRAWS, **options)))
+    joules = float(ledger.total_j(**options)) / steps
     seconds = float(ledger.total_s(**options)) / steps
     bounds = {group[0]: value / steps for group, value in ledger.time(("bound_by",), **options).items()}
     macs = sum(ledger.macs(phases=STEP_PHASES).values()) / steps
@@ -129,7 +130,7 @@ def until(by_phase: Totals, spent: float) -> Value:
     nominal values, and its draws are in proportion to those of all steps.
     """
     setup = by_phase.get((Phase.SETUP,), 0.0)
-    steps: Value = sum(value for phase, value in by_phase.items() if phase != (Phase.SETUP,))
+    steps: Value = sum(by_phase[phase] for phase in sorted(by_phase) if phase != (Phase.SETUP,))
     whole = nominal(steps)
     return setup + steps * ((spent - nominal(setup)) / whole) if whole else setup
 

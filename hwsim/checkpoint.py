@@ -46,7 +46,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     path = Path(path)
     if not path.exists():
         raise ConfigError(f"there is no checkpoint {path} to go on from; start without resume")
-    if not zipfile.is_zipfile(path):
+    if not zipfile.is_zipfile(path) or not starts_with(path, b"PK"):
         raise ConfigError(f"checkpoint {path} cannot be read: it is no npz file, or only half of one")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -59,6 +59,12 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
         made = f"its format is {meta.get('format')!r}" if isinstance(meta, dict) else f"it has no {META}"
         raise ConfigError(f"checkpoint {path} was not written by this version of hwsim: {made}, wanted {FORMAT!r}")
     return arrays, meta
+
+
+def starts_with(path: Path, magic: bytes) -> bool:
+    """Whether a file begins with `magic`; NumPy takes whatever does not for a pickle."""
+    with path.open("rb") as file:
+        return file.read(len(magic)) == magic
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -228,26 +228,32 @@ class Rates(NamedTuple):
     power_cap_w: Value | None
 
 
-class OpCost(NamedTuple):
-    """What one operation costs on one device."""
+class OpTime(NamedTuple):
+    """How long one operation takes on one device."""
 
     time_s: Value
     serial_s: dict[str, Value]  # the part of the time that serial components hold everything up
     bound_by: str  # which component the rest of the time waits for, at nominal values
+
+
+class OpCost(NamedTuple):
+    """What one operation costs on one device: its OpTime, and its energy."""
+
+    time_s: Value
+    serial_s: dict[str, Value]
+    bound_by: str
     energy_j: dict[str, Value]  # dynamic, by component
 
 
 POWER_CAP = "power cap"
 
 
-def op_cost(uses: Mapping[str, Use], rates: Rates) -> OpCost:
-    """The cost rule: serial times add, all others overlap, dynamic energies add, and a power cap stretches time."""
-    energy: dict[str, Value] = {}
+def op_time(uses: Mapping[str, Use], rates: Rates) -> OpTime:
+    """The cost rule for time: serial times add, all others overlap, and a power cap stretches the whole."""
     serial: dict[str, Value] = {}
     overlapped: Value = 0.0
     bound_by, longest = "", 0.0
     for name, use in uses.items():
-        energy[name] = use.actions * rates.energy_j[name]
         time = use.actions / use.units * rates.time_s[name]
         if name in rates.serial:
             serial[name] = time
@@ -257,17 +263,31 @@ def op_cost(uses: Mapping[str, Use], rates: Rates) -> OpCost:
         overlapped = larger(overlapped, time)
     total = sum(serial.values(), start=overlapped)
     if rates.power_cap_w is not None:
-        headroom = rates.power_cap_w - sum(rates.static_power_w.values())
-        if not np.all(headroom > 0):
-            raise ConfigError(
-                f"power cap {nominal(rates.power_cap_w):g} W does not exceed the static power "
-                f"{nominal(sum(rates.static_power_w.values())):g} W: nothing is left for work"
-            )
-        capped = sum(energy.values()) / headroom
+        dynamic = sum(use.actions * rates.energy_j[name] for name, use in uses.items())
+        capped = dynamic / headroom_w(rates.power_cap_w, sum(rates.static_power_w.values()))
         if nominal(capped) > nominal(total):
             bound_by = POWER_CAP
         total = larger(total, capped)
-    return OpCost(total, serial, bound_by, energy)
+    return OpTime(total, serial, bound_by)
+
+
+def headroom_w(cap: Value, static: Value) -> Value:
+    """What a power cap leaves for work [W]. Raises ConfigError where at nominal values that is nothing.
+
+    A draw that leaves nothing describes no device that works; it gets the least that any other draw leaves.
+    """
+    headroom = cap - static
+    if not nominal(headroom) > 0:
+        raise ConfigError(
+            f"power cap {nominal(cap):g} W does not exceed the static power {nominal(static):g} W: "
+            "nothing is left for work"
+        )
+    return np.maximum(headroom, headroom[headroom > 0].min()) if isinstance(headroom, np.ndarray) else headroom
+
+
+def op_cost(uses: Mapping[str, Use], rates: Rates) -> OpCost:
+    """The cost rule: the time of `op_time`, and for every component its actions times its energy."""
+    return OpCost(*op_time(uses, rates), {name: use.actions * rates.energy_j[name] for name, use in uses.items()})
 
 
 def nominal(value: Value) -> float:

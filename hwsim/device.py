@@ -21,6 +21,7 @@ from hwsim.precision import Policy, policy
 from hwsim.tile import Activation, Tile
 
 ACCUMULATION = 1e-5  # RMS error of float32 sums relative to the result: sqrt(k) 2^-24 for k up to 2^14, and a margin
+WRITTEN = str | int | float | Quantity  # what a device string can hold, besides devices
 MAY_GO_TO_HOST = (Kind.GRADIENT, Kind.PRODUCT)  # and every Elementwise
 
 
@@ -102,11 +103,14 @@ class Device(ABC):
         preset = preset or cls.default_preset
         if preset is not None and preset not in presets:
             raise DeviceError(registry.unknown(f"preset of {text!r} called", preset, presets))
-        for key in parameters:
-            if key not in known:
-                options = [f"{k} [{f.metadata['unit']}]" if f.metadata.get("unit") else k for k, f in known.items()]
-                raise DeviceError(f"device {text!r} has no parameter {key!r}; it has: {', '.join(sorted(options))}")
         values = {key: value for key, value in presets.get(preset or "", {}).items() if key != "doc"}
+        for where, keys in ((f"preset {preset!r}: ", values), ("", parameters)):
+            for key in keys:
+                if key not in known:
+                    options = [f"{k} [{f.metadata['unit']}]" if f.metadata.get("unit") else k for k, f in known.items()]
+                    raise DeviceError(
+                        f"{where}device {text!r} has no parameter {key!r}; it has: {', '.join(sorted(options))}"
+                    )
         values.update(parameters)
         missing = [k for k, f in known.items() if f.default is dataclasses.MISSING and k not in values]
         if missing:
@@ -119,18 +123,17 @@ class Device(ABC):
     @cached_property
     def spec(self) -> str:
         """The device string that makes this device: name[:preset][:key=value]..."""
-        default = (
-            self.name,
-            None,
-            {k: v for k, f in parameters_of(type(self)).items() if not same_value(v := getattr(self, k), f.default)},
-        )
-        text, preset, changed = self.__dict__.get("_origin", default)
-        shown = {
-            k: v.spec if isinstance(v, Device) else f"{v.nominal:g}" if isinstance(v, Quantity) else v
-            for k, v in changed.items()
-            if isinstance(v, str | int | float | Quantity | Device)
-        }
+        known = parameters_of(type(self))
+        own = {k: v for k, f in known.items() if not same_value(v := getattr(self, k), self._default(f))}
+        text, preset, changed = self.__dict__.get("_origin", (self.name, None, own))
+        shown = {k: text_of(v) for k, v in changed.items() if v is None or isinstance(v, WRITTEN | Device)}
         return ":".join([text, *([preset] if preset else []), *(f"{k}={shown[k]}" for k in shown)])
+
+    def _default(self, field: dataclasses.Field[Any]) -> Any:
+        """A parameter's default, as the type that it is declared with."""
+        if field.default is dataclasses.MISSING or isinstance(field.default, Device):
+            return field.default
+        return coerced(self.name, field, hints_of(type(self))[field.name], field.default)
 
     def __repr__(self) -> str:
         return f"<{self.spec}>"
@@ -246,6 +249,10 @@ class Device(ABC):
         """Set activation.state for n units of this substrate's own nonlinearity."""
         raise DeviceError(f"{self.spec} has no activation of its own; name one that its host does, such as 'relu'")
 
+    def activation_parameters(self, n: int) -> Mapping[str, tuple[int, ...]]:
+        """The shapes of the parameters, by name, that `activate_backward` returns gradients of; none by default."""
+        return {}
+
     def activate(self, activation: Activation, x: Array) -> tuple[Array, Any]:
         """x [..., n] -> y [..., n], and what `activate_backward` needs."""
         raise DeviceError(f"{self.spec} has no activation of its own")
@@ -344,6 +351,16 @@ def shared_host(spec: str, array: str) -> Device:
     """The device called `spec`, made once: a network on two substrates has one host, which idles once."""
     host: Device = registry.device(spec, array=array)
     return host
+
+
+def text_of(value: Any) -> str:
+    """A parameter as it is written in a device string; numbers read back as the same numbers."""
+    if isinstance(value, Device):
+        return value.spec
+    if isinstance(value, Quantity):
+        short = f"{value.nominal:g}"
+        return short if float(short) == value.nominal else repr(value.nominal)
+    return "none" if value is None else str(value)
 
 
 def same_value(a: Any, b: Any) -> bool:

@@ -117,20 +117,18 @@ class Network:
         # A dry pass over shapes finds out what the model needs, so that it is all programmed before training.
         self.forward(Shape(1, *model.input_shape))
         declared, self._declared = self._declared or {}, None
+        layers = self.layers
+        known = {"*", *(enclosing for layer in layers for enclosing in enclosing_layers(layer))}
+        for named, what in ((set(frozen), "freeze"), (set(self.devices), "place")):
+            if named - known:
+                raise ConfigError(f"no layer {sorted(named - known)} to {what}; the network has: {', '.join(layers)}")
+        self.frozen = frozenset(layer for layer in layers if not set(enclosing_layers(layer)).isdisjoint(frozen))
         self.ledger = ledger if ledger is not None else Ledger()
         self.tape = Tape(self.ledger)
         self.placed = {}
         with self.ledger.scope(phase=Phase.SETUP):
             for name, asked in declared.items():
                 self.placed[name] = self._place(name, asked, shape_only)
-
-        self.frozen = frozenset(frozen)
-        unknown = self.frozen - set(self.layers)
-        if unknown:
-            raise ConfigError(f"no layer {sorted(unknown)} to freeze; the network has: {', '.join(self.layers)}")
-        strays = set(self.devices) - {"*"} - set(self.layers)
-        if strays:
-            raise ConfigError(f"no layer {sorted(strays)} to place; the network has: {', '.join(self.layers)}")
 
     # -- for models ----------------------------------------------------------------------------------------
 
@@ -180,11 +178,16 @@ class Network:
         return self.tape.linear_transposed(tile, self.here(x), trained=self.trained)
 
     def product(self, a: Value, b: Value) -> Value:
-        """a [..., m, k] @ b [..., k, n], where both change."""
-        return self.tape.product(a, b)
+        """a [..., m, k] @ b [..., k, n], where both change; done where the first is."""
+        return self.tape.product(a, self.tape.move(b, a.device))
 
     def apply(self, op: HostOp, *inputs: Value) -> Value:
-        """An operation on values; see hwsim.ops."""
+        """An operation on values, done where the first is; see hwsim.ops."""
+        device = inputs[0].device
+        for value in inputs:
+            if value.device is not device:
+                inputs = tuple(self.tape.move(value, device) for value in inputs)
+                break
         return self.tape.host(op, *inputs)
 
     def activate(self, name: str | None, x: Value) -> Value:
@@ -193,7 +196,7 @@ class Network:
             return x
         if name == "device":
             own: Activation = self._get("activation", "activation", (x.shape[-1],), None)
-            return self.tape.activation(own, x, trained=self.trained)
+            return self.tape.activation(own, self.here(x), trained=self.trained)
         return self.apply(ops.activation(name), x)
 
     def constant(self, data: Array, device: Device | None = None) -> Value:
@@ -264,12 +267,24 @@ class Network:
                 raise ConfigError(f"the saved network has {name!r}, this one has: {', '.join(self.placed)}")
             by_name[name][rest] = value
         for name, item in self.placed.items():
+            self._require_same(name, item, by_name[name])
+        for name, item in self.placed.items():
             if isinstance(item, Parameter):
-                item.data = item.device.asarray(by_name[name]["data"])
+                item.data = item.device.asarray(by_name[name]["data"].copy())
             else:
                 item.load(by_name[name])
 
     # -- inside --------------------------------------------------------------------------------------------
+
+    def _require_same(self, name: str, item: Tile | Parameter | Activation, saved: Mapping[str, Any]) -> None:
+        """Refuse saved state of something else with a ConfigError, before anything is overwritten."""
+        now = {"data": item.data} if isinstance(item, Parameter) else {f"state/{k}": v for k, v in item.state.items()}
+        if now and not saved:
+            raise ConfigError(f"the saved network lacks {name!r}; it is another network's")
+        for key, value in now.items():
+            shape, saved_shape = getattr(value, "shape", ()), getattr(saved.get(key, value), "shape", ())
+            if shape != saved_shape:
+                raise ConfigError(f"{name!r} was saved with shape {saved_shape}, this network's has {shape}")
 
     def _get(self, name: str, kind: str, shape: tuple[int, ...], initial: Initial | None) -> Any:
         layer = self.path
@@ -294,7 +309,13 @@ class Network:
                 data = asked.initial(generator(np, key_of("initial", self.seed, name)), asked.shape)
             if asked.kind == "tile":
                 return device.program(data, name=name, ledger=ledger)
-            return Parameter(name, asked.layer, device, data if shape_only else device.asarray(data))
+            return Parameter(name, asked.layer, device, data if shape_only else device.asarray(data), ledger)
+
+
+def enclosing_layers(layer: str) -> list[str]:
+    """The layer itself and those around it, the outermost first: a, a.b, a.b.c."""
+    parts = layer.split(".")
+    return [".".join(parts[: i + 1]) for i in range(len(parts))]
 
 
 # -- layers: functions of (net, name, x, ...) --------------------------------------------------------------

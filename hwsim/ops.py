@@ -196,6 +196,11 @@ def transpose(axes: tuple[int, ...]) -> HostOp:
     )
 
 
+def placed(name: str, shape: Any, place: Any) -> HostOp:
+    """A view of a part of x, of `shape(shape of x)` at `place(shape of x)`; the tape takes it out and puts dy back."""
+    return HostOp(name, lambda xp, x: (x[place(x.shape)], None), lambda xp, s, dy: (dy,), shape, view=True, place=place)
+
+
 @cache
 def part(index: int, count: int) -> HostOp:
     """Part `index` of x's last axis cut into `count` equal parts (queries, keys, values)."""
@@ -205,32 +210,18 @@ def part(index: int, count: int) -> HostOp:
             raise ShapeError(f"the last axis of {before} does not divide into {count} parts")
         return (*before[:-1], before[-1] // count)
 
-    def forward(xp: Namespace, x: Array) -> tuple[Array, Any]:
-        n = x.shape[-1] // count
-        return x[..., index * n : (index + 1) * n], (tuple(x.shape), n)
+    def place(before: tuple[int, ...]) -> Any:
+        n = before[-1] // count
+        return ..., slice(index * n, (index + 1) * n)
 
-    def backward(xp: Namespace, saved: Any, dy: Array) -> tuple[Array]:
-        before, n = saved
-        dx = xp.zeros(before, dtype=dy.dtype)
-        dx[..., index * n : (index + 1) * n] = dy
-        return (dx,)
-
-    return HostOp("part", forward, backward, shape, view=True)
+    return placed("part", shape, place)
 
 
 @cache
 def at(position: int) -> HostOp:
     """x[:, position] of x [batch, length, ...]: one time step of a sequence."""
 
-    def forward(xp: Namespace, x: Array) -> tuple[Array, Any]:
-        return x[:, position], tuple(x.shape)
-
-    def backward(xp: Namespace, before: tuple[int, ...], dy: Array) -> tuple[Array]:
-        dx = xp.zeros(before, dtype=dy.dtype)
-        dx[:, position] = dy
-        return (dx,)
-
-    return HostOp("at", forward, backward, lambda shape: (shape[0], *shape[2:]), view=True)
+    return placed("at", lambda before: (before[0], *before[2:]), lambda before: (slice(None), position))
 
 
 @cache
@@ -262,7 +253,15 @@ def embedding(table: tuple[int, int]) -> HostOp:
         xp.add.at(gradient, ids, dy)
         return gradient, None
 
-    return HostOp("embedding", forward, backward, lambda weights, ids: (*ids, table[1]), flops=0)
+    return HostOp(
+        "embedding",
+        forward,
+        backward,
+        lambda weights, ids: (*ids, table[1]),
+        flops=0,
+        reads=lambda y, weights, ids: [y, ids],
+        backward_touches=lambda y, weights, ids: ([y, ids], [weights]),
+    )
 
 
 @cache

@@ -44,7 +44,9 @@ class Optimizer(ABC):
 
     def collect_parameter(self, parameter: Parameter, gradient: Array) -> None:
         """Take the gradient of an array that the host holds."""
-        self._add(parameter, None, gradient, parameter.device)
+        # A copy: a sum hands one array to all its terms, and what is collected here is overwritten.
+        own = gradient if isinstance(gradient, Shape) else gradient.copy()
+        self._add(parameter, parameter.ledger, own, parameter.device)
 
     def collect_activation(self, activation: Activation, gradients: Mapping[str, Array]) -> None:
         """Take the gradients of a substrate's own nonlinearity."""
@@ -63,6 +65,11 @@ class Optimizer(ABC):
         if not isinstance(total, Shape):
             total += gradient
 
+    def forget(self) -> None:
+        """Drop what a step that failed has collected."""
+        self._operands.clear()
+        self._gradients.clear()
+
     # -- moving ----------------------------------------------------------------------------------------------
 
     def move(self, ledger: Ledger) -> None:
@@ -74,8 +81,7 @@ class Optimizer(ABC):
             for target, (layer, gradient) in self._gradients.items():
                 ledger.layer = layer
                 self._move_one(ledger, target, gradient)
-        self._operands.clear()
-        self._gradients.clear()
+        self.forget()
 
     def _move_one(self, ledger: Ledger, target: Target, gradient: Array) -> None:
         device = target[0].device if isinstance(target, tuple) else target.device
@@ -143,8 +149,7 @@ class SGD(Optimizer):
         """-learning rate x (gradient or its running sum)."""
         if self.momentum:
             velocity = self.state.get(name)
-            if velocity is None:
-                velocity = device.xp.zeros_like(gradient)
+            velocity = device.xp.zeros_like(gradient) if velocity is None else device.xp.asarray(velocity)
             velocity *= self.momentum
             velocity += gradient
             self.state[name] = velocity
@@ -173,10 +178,11 @@ class Adam(Optimizer):
         mean, square = self.state.get(f"{name}|mean"), self.state.get(f"{name}|square")
         if mean is None or square is None:
             mean, square = xp.zeros_like(gradient), xp.zeros_like(gradient)
+        mean, square = xp.asarray(mean), xp.asarray(square)  # what was loaded lies on the host
         count = int(self.state.get(f"{name}|count", 0)) + 1
         mean = self.beta1 * mean + (1 - self.beta1) * gradient
         square = self.beta2 * square + (1 - self.beta2) * gradient * gradient
-        self.state |= {f"{name}|mean": mean, f"{name}|square": square, f"{name}|count": device.xp.asarray(count)}
+        self.state |= {f"{name}|mean": mean, f"{name}|square": square, f"{name}|count": count}
         scale = -self.learning_rate / (1 - self.beta1**count)
         return scale * mean / (xp.sqrt(square / (1 - self.beta2**count)) + self.epsilon)
 

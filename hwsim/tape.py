@@ -19,8 +19,8 @@ from hwsim.tile import Activation, Tile
 class Parameter:
     """A trained array that the host holds: a bias, a gain, an embedding table."""
 
-    def __init__(self, name: str, layer: str, device: Device, data: Array) -> None:
-        self.name, self.layer, self.device, self.data = name, layer, device, data
+    def __init__(self, name: str, layer: str, device: Device, data: Array, ledger: Ledger | None = None) -> None:
+        self.name, self.layer, self.device, self.data, self.ledger = name, layer, device, data, ledger
 
 
 class Value:
@@ -53,6 +53,9 @@ class HostOp:
     backward_flops: int = 1
     view: bool = False
     rounds: bool = True  # whether y is rounded to the device's output format; losses stay in the working type
+    reads: Callable[..., list[tuple[int, ...]]] | None = None  # shapes that are read, where not all inputs whole
+    # Where y is a part of its one input: its index, from the input's shape. The tape puts dy back there.
+    place: Callable[[tuple[int, ...]], Any] | None = None
     # The shapes that the derivative (reads, writes), where not (dy and all inputs, every wanted gradient); from the
     # shape of y and those of the inputs. Where both are empty the derivative is dy itself, and free.
     backward_touches: Callable[..., tuple[list[tuple[int, ...]], list[tuple[int, ...]]]] | None = None
@@ -71,13 +74,20 @@ class Sink(Protocol):
         """The gradients of a substrate's own nonlinearity, by parameter name."""
 
 
+class Piece(NamedTuple):
+    """The gradient of a part of a value: dy belongs at `place`, and all else is zero."""
+
+    place: Any
+    dy: Array
+
+
 class Node(NamedTuple):
     """One recorded operation: from the gradient of its output to those of its inputs."""
 
     layer: str
     inputs: tuple[Value, ...]
     output: Value
-    back: Callable[[Array], tuple[Array | None, ...]]
+    back: Callable[[Array], tuple[Array | Piece | None, ...]]
 
 
 _Charge = tuple[Device, Elementwise, int]
@@ -171,6 +181,10 @@ class Tape:
         charge, back_charge, shape, rounding, back_rounding, wanted = plan
         if charge is not None:
             self.ledger.charge(*charge)
+        if op.place is not None:
+            place = op.place(first.shape)
+            part = Shape(*shape) if isinstance(first.data, Shape) else first.data[place]
+            return self._record(inputs, Value(part, device, wanted), lambda dy: (Piece(place, dy),))
         if isinstance(first.data, Shape):
 
             def shape_back(dy: Array) -> tuple[Array | None, ...]:
@@ -202,7 +216,8 @@ class Tape:
         if op.backward_touches is not None:
             read, written = op.backward_touches(shape, *shapes)
         free = op.view or not (read or written)
-        charge = None if op.view else self._costed(op.name, device, op.flops, shapes, [shape])
+        entering = shapes if op.reads is None else op.reads(shape, *shapes)
+        charge = None if op.view else self._costed(op.name, device, op.flops, entering, [shape])
         back_charge = None
         if wanted and not free:
             back_charge = self._costed(op.name + "_backward", device, op.backward_flops, read, written)
@@ -247,16 +262,23 @@ class Tape:
                 raise ShapeError(f"backward from an output of shape {y.shape} needs its gradient dy")
             dy = Shape(*y.shape) if isinstance(y.data, Shape) else y.device.asarray(1.0).reshape(y.shape)
         gradients: dict[Value, Array] = {y: dy}
+        pieced: dict[Value, Array] = {}  # gradients that come in pieces, in arrays of the tape's own
         ledger = self.ledger
         with ledger.scope(phase=Phase.BACKWARD):
             for layer, inputs, output, back in reversed(self.nodes):
-                arrived = gradients.pop(output, None)
-                if arrived is None:
+                arrived, whole = gradients.pop(output, None), pieced.pop(output, None)
+                if arrived is None and whole is None:
                     continue
                 ledger.layer = layer
+                if whole is not None:
+                    arrived = whole if arrived is None else self._sum(output, arrived, whole)
                 for value, gradient in zip(inputs, back(arrived), strict=True):
                     if gradient is None or not value.wanted:
                         continue
+                    if isinstance(gradient, Piece):
+                        gradient = self._put(gradient, value, pieced if value.parameter is None else {})
+                        if value.parameter is None:
+                            continue
                     if value.parameter is not None:
                         if self.sink is not None:
                             self.sink.collect_parameter(value.parameter, gradient)
@@ -280,7 +302,7 @@ class Tape:
     # -- inside --------------------------------------------------------------------------------------------
 
     def _record(
-        self, inputs: tuple[Value, ...], output: Value, back: Callable[[Array], tuple[Array | None, ...]]
+        self, inputs: tuple[Value, ...], output: Value, back: Callable[[Array], tuple[Array | Piece | None, ...]]
     ) -> Value:
         if output.wanted:
             self.nodes.append(Node(self.ledger.layer, inputs, output, back))
@@ -294,6 +316,16 @@ class Tape:
         """Two gradients that meet at one value are added, by whoever does elementwise work there."""
         self._charge("add", value.device, 1, [value.shape, value.shape], [value.shape])
         return a if isinstance(a, Shape) else a + b
+
+    def _put(self, piece: Piece, value: Value, sums: dict[Value, Array]) -> Array:
+        """The gradient of `value` so far, with one more piece, which costs an addition of its own size."""
+        self._charge("add", value.device, 1, [piece.dy.shape, piece.dy.shape], [piece.dy.shape])
+        if isinstance(piece.dy, Shape):
+            return sums.setdefault(value, Shape(*value.shape))
+        if value not in sums:
+            sums[value] = value.device.xp.zeros(value.shape, dtype=piece.dy.dtype)
+        sums[value][piece.place] += piece.dy
+        return sums[value]
 
     def _charge(self, name: str, device: Device, flops: int, read: Shapes, written: Shapes) -> None:
         """Charge an elementwise operation on arrays of these shapes."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwsim.arrays import Array, Shape, generator, is_finite, key_of, to_host
 from hwsim.cost import Elementwise, Kind, Op, Phase, Product
-from hwsim.errors import DeviceError, ShapeError
+from hwsim.errors import DeviceError, PluginError, ShapeError
 from hwsim.ledger import Ledger, TileShape
 
 if TYPE_CHECKING:
@@ -48,7 +48,16 @@ class Placed:
         """Add the actual actions of the operation being done, by component."""
         if self._busy is None:
             raise DeviceError(f"{self.name}: record() belongs inside a hook, while an operation is being done")
-        self.ledger.record(*self._busy, counts)
+        device, op = self._busy
+        stray = sorted(set(counts) - set(device.components))
+        if stray:
+            raise PluginError(f"{device.spec}: record() names {stray}, which are no components of it")
+        self.ledger.record(device, op, counts)
+
+    def _done(self, result: Any) -> Any:
+        """What a hook returned; from here on there is nothing to record for."""
+        self._busy = None
+        return result
 
     def save(self) -> dict[str, Any]:
         """State and stream counters as host arrays and integers."""
@@ -89,28 +98,29 @@ class Tile(Placed):
         self._ops: dict[tuple[Kind, int, int], tuple[Product, Device, int]] = {}
         self._needed = {axis: (*self.shape[:-2], axis) for axis in (self.k, self.n)}
         self._vdot = device.xp.vdot
-        ledger.tiles[device, name] = TileShape(self.stack, self.k, self.n)
         self._do(Kind.PROGRAM, 0, 0)
+        ledger.tiles[device, name] = TileShape(self.stack, self.k, self.n)
         if not self.shape_only:
             device.write(self, w)
+            self._busy = None
 
     def forward(self, x: Array, x_values: int = 0) -> Array:
         """x [..., m, k] -> y [..., m, n]; `x_values` distinct inputs where im2col repeats them."""
         m = self._rows(x, self.k, "x")
         doer = self._do(Kind.FORWARD, m, x_values)
-        return Shape(*x.shape[:-1], self.n) if self.shape_only else doer.forward(self, x)
+        return Shape(*x.shape[:-1], self.n) if self.shape_only else self._done(doer.forward(self, x))
 
     def backward(self, dy: Array) -> Array:
         """dy [..., m, n] -> dx [..., m, k]."""
         m = self._rows(dy, self.n, "dy")
         doer = self._do(Kind.BACKWARD, m, 0)
-        return Shape(*dy.shape[:-1], self.k) if self.shape_only else doer.backward(self, dy)
+        return Shape(*dy.shape[:-1], self.k) if self.shape_only else self._done(doer.backward(self, dy))
 
     def gradient(self, x: Array, dy: Array, x_values: int = 0) -> Array:
         """x [..., m, k], dy [..., m, n] -> dw [..., k, n], summed over m."""
         m = self._pair(x, dy)
         doer = self._do(Kind.GRADIENT, m, x_values)
-        return Shape(*self.shape) if self.shape_only else doer.gradient(self, x, dy)
+        return Shape(*self.shape) if self.shape_only else self._done(doer.gradient(self, x, dy))
 
     def update(self, step: Array) -> None:
         """Move the weights by step [..., k, n], as far as the physics lets it."""
@@ -121,6 +131,7 @@ class Tile(Placed):
         doer = self._do(Kind.UPDATE, 0, 0)
         if not self.shape_only:
             doer.update(self, step)
+            self._busy = None
 
     def update_outer(self, x: Array, dy: Array, scale: float) -> None:
         """w += scale x'dy in place where the device can; else by gradient, then update."""
@@ -132,6 +143,7 @@ class Tile(Placed):
         doer = self._do(Kind.UPDATE_OUTER, m, 0)
         if not self.shape_only:
             doer.update_outer(self, x, dy, scale)
+            self._busy = None
 
     @cached_property
     def updates_in_place(self) -> bool:
@@ -141,7 +153,7 @@ class Tile(Placed):
     def read(self) -> Array:
         """The weights [..., k, n] as they can be read back."""
         doer = self._do(Kind.READ, 0, 0)
-        return Shape(*self.shape) if self.shape_only else doer.read(self)
+        return Shape(*self.shape) if self.shape_only else self._done(doer.read(self))
 
     def release(self, m: int) -> None:
         """What the newest forward of m rows left behind is no longer needed."""
@@ -150,6 +162,7 @@ class Tile(Placed):
         doer = self._do(Kind.RELEASE, m, 0)
         if not self.shape_only:
             doer.release(self)
+            self._busy = None
 
     @cached_property
     def releases(self) -> bool:
@@ -206,12 +219,22 @@ class Activation(Placed):
     def forward(self, x: Array) -> tuple[Array, Any]:
         """x [..., n] -> y [..., n], and what `backward` needs."""
         self._charge("device", x)
-        return (Shape(*x.shape), None) if self.shape_only else self.device.activate(self, x)
+        return (Shape(*x.shape), None) if self.shape_only else self._done(self.device.activate(self, x))
 
     def backward(self, saved: Any, dy: Array) -> tuple[Array, dict[str, Array]]:
         """dy [..., n] -> dx [..., n] and gradients of parameters in `state`, by name."""
         self._charge("device_backward", dy)
-        return (Shape(*dy.shape), {}) if self.shape_only else self.device.activate_backward(self, saved, dy)
+        shapes = self.device.activation_parameters(self.n)
+        if self.shape_only:
+            return Shape(*dy.shape), {name: Shape(*shape) for name, shape in shapes.items()}
+        dx, gradients = self._done(self.device.activate_backward(self, saved, dy))
+        if {name: tuple(gradient.shape) for name, gradient in gradients.items()} != dict(shapes):
+            found = {name: tuple(gradient.shape) for name, gradient in gradients.items()}
+            raise PluginError(
+                f"{self.device.spec}: activate_backward returns gradients {found}, "
+                f"and activation_parameters() says {dict(shapes)}"
+            )
+        return dx, gradients
 
     def update(self, steps: Mapping[str, Array]) -> None:
         """Move parameters in `state` by `steps`; what a substrate cannot move it does not offer a gradient for."""

@@ -7,7 +7,7 @@ import pytest
 from hard_devices import HOST, LearnedAbsorber, Plan, StatefulCrossbar, Toy, calls_by_kind
 
 from hwsim import losses, nn
-from hwsim.arrays import Shape
+from hwsim.arrays import LIBRARIES, Shape, to_host
 from hwsim.cost import Elementwise, Kind, Phase
 from hwsim.errors import ConfigError, ShapeError
 from hwsim.learning import rule
@@ -116,6 +116,22 @@ def test_saved_state_goes_on_with_the_same_bits(name):
         other.load(saved_net)
         again.load(saved)
         assert [float(backprop(other, X, LABELS, losses.cross_entropy, again)) for _ in range(3)] == later
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_saved_state_goes_on_where_arrays_are_not_numpys(name, monkeypatch):
+    monkeypatch.setitem(LIBRARIES, "strict", "strict_array")
+    x, found = X.astype(np.float32), []
+    for reload in (False, True):
+        net, how = Network(Mlp((4, 5, 3)), Toy(array="strict")), optimizer(name, 0.1)
+        values = []
+        for step in range(3):
+            if reload and step:
+                net.load(net.save())
+                how.load(how.save())
+            values.append(float(to_host(backprop(net, x, LABELS, losses.cross_entropy, how))))
+        found.append(values)
+    assert found[0] == found[1]
 
 
 def test_what_an_optimizer_charges_by_hand():

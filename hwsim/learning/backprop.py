@@ -17,10 +17,15 @@ def backprop(net: Network, x: Array, target: Array, loss: HostOp, optimizer: Opt
     """
     tape = net.tape
     with net.ledger.scope(phase=Phase.FORWARD):
-        y = net.forward(x, sink=optimizer)
-        net.ledger.layer = "loss"
-        value = tape.host(loss, y, net.constant(target, y.device))
-        tape.backward(value)
-        tape.release()
+        try:
+            y = net.forward(x, sink=optimizer)
+            net.ledger.layer = "loss"
+            value = tape.host(loss, y, net.constant(target, y.device))
+            tape.backward(value)
+        except BaseException:
+            optimizer.forget()
+            raise
+        finally:
+            tape.release()
         optimizer.move(net.ledger)
     return value.data
