@@ -37,6 +37,7 @@ class Contract:
     backward: float = 0.0
     gradient: float = 0.0
     update: float = 0.0
+    update_outer: float | None = None  # of rank-m updates in place; None: as `update`
     bias: float = 0.0
     deterministic: bool = True
     rounding_bound: bool = False
@@ -260,6 +261,11 @@ class Device(ABC):
     def activate_backward(self, activation: Activation, saved: Any, dy: Array) -> tuple[Array, dict[str, Array]]:
         """dy [..., n] -> dx [..., n] and the gradients of parameters in activation.state, by name."""
         raise DeviceError(f"{self.spec} has no activation of its own")
+
+    def update_activation(self, activation: Activation, steps: Mapping[str, Array]) -> None:
+        """Move the parameters in activation.state by `steps`, as far as the physics lets them."""
+        for name, step in steps.items():
+            activation.state[name] = activation.state[name] + step
 
     # -- final -------------------------------------------------------------------------------------------
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hwsim.cost import STEP_PHASES, Phase
 from hwsim.ledger import Interval, Ledger
 from hwsim.nn import Network
 
 TRAINING_PHASES = (Phase.SETUP, *STEP_PHASES)  # what energy to a target includes: everything but evaluation
-EPOCHS_AT_ONCE = 256  # how many epochs' joules are derived together
 
 
 @dataclass(frozen=True)
@@ -40,23 +39,61 @@ class Run:
     data: str
     data_sha256: str
     test_images: int
-    epochs: list[Epoch] = field(default_factory=list)
     test_accuracy: float = math.nan
+    _ended: list[Epoch] = field(default_factory=list, init=False, repr=False)
+    _noted: dict[int, NDArray[np.int64]] = field(default_factory=dict, init=False, repr=False)
+    _tiles: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def ledger(self) -> Ledger:
         """What the run asked of its devices."""
         return self.network.ledger
 
+    def end_epoch(self, epoch: int, steps: int, loss: float, validation_accuracy: float) -> None:
+        """Note how things stand.
+
+        To derive joules takes as long as an epoch of a small network, and few runs are asked for those of every
+        epoch: the calls by now are kept, and the joules derived when `epochs` is read. Counts that depend on values
+        are not kept; with such, they are derived now.
+        """
+        ledger = self.ledger
+        self._ended.append(Epoch(epoch, steps, loss, validation_accuracy, math.nan, math.nan))
+        if ledger.actual:
+            self._enter(len(self._ended) - 1, ledger)
+        else:
+            # A ledger only gains cells, at its end: by place, the first so many of them.
+            self._noted[len(self._ended) - 1] = np.fromiter(ledger.calls.values(), np.int64, len(ledger.calls))
+            self._tiles = dict(ledger.tiles)
+
+    @property
+    def epochs(self) -> list[Epoch]:
+        """How things stood after each epoch."""
+        for place, calls in self._noted.items():
+            by_then = Ledger()
+            by_then.tiles = self._tiles
+            by_then.calls.update(zip(self.ledger.calls, calls.tolist(), strict=False))
+            self._enter(place, by_then)
+        self._noted.clear()
+        return self._ended
+
+    @epochs.setter
+    def epochs(self, epochs: list[Epoch]) -> None:
+        self._ended = list(epochs)
+        self._noted.clear()
+
+    def _enter(self, place: int, ledger: Ledger) -> None:
+        energy_j, time_s = ledger.total_j(phases=TRAINING_PHASES), ledger.total_s(phases=TRAINING_PHASES)
+        self._ended[place] = replace(self._ended[place], energy_j=float(energy_j), time_s=float(time_s))
+
     @property
     def steps(self) -> int:
         """Training steps so far."""
-        return self.epochs[-1].steps if self.epochs else 0
+        return self._ended[-1].steps if self._ended else 0
 
     @property
     def validation_accuracy(self) -> float:
         """After the last epoch."""
-        return self.epochs[-1].validation_accuracy if self.epochs else math.nan
+        return self._ended[-1].validation_accuracy if self._ended else math.nan
 
     @property
     def energy_per_step_j(self) -> float:
@@ -75,53 +112,6 @@ class Run:
 
     def first_epoch_at(self, accuracy: float) -> Epoch | None:
         """The first epoch whose validation accuracy reaches `accuracy`; None: not reached."""
-        return next((epoch for epoch in self.epochs if epoch.validation_accuracy >= accuracy), None)
-
-
-class Meter:
-    """Joules and seconds at the end of each epoch.
-
-    To derive them takes longer than an epoch of a small network. The calls of many epochs are therefore noted and
-    derived together, which gives the same bits as one by one: calls times cost, summed by fsum. Counts that depend
-    on values are not noted; with such, every epoch is derived when it ends.
-    """
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.noted: list[tuple[int, dict[Any, int]]] = []  # place among the run's epochs, calls by then
-
-    def note(self) -> None:
-        """The last epoch has just ended."""
-        ledger, place = self.run.ledger, len(self.run.epochs) - 1
-        if not ledger.actual:
-            self.noted.append((place, dict(ledger.calls)))
-            if len(self.noted) == EPOCHS_AT_ONCE:
-                self.settle()
-            return
-        self.settle()
-        energy_j, time_s = ledger.total_j(phases=TRAINING_PHASES), ledger.total_s(phases=TRAINING_PHASES)
-        self._enter(place, float(energy_j), float(time_s))
-
-    def settle(self) -> None:
-        """Derive what was noted."""
-        if not self.noted:
-            return
-        together = Ledger()
-        together.tiles = self.run.ledger.tiles
-        for cell in self.run.ledger.calls:
-            calls: Any = np.array([noted.get(cell, 0) for _, noted in self.noted])
-            together.calls[cell] = calls
-        energy_j = _sums(together.energy_rows(phases=TRAINING_PHASES), len(self.noted))
-        time_s = _sums(together.time_rows(phases=TRAINING_PHASES), len(self.noted))
-        for (place, _), joules, seconds in zip(self.noted, energy_j, time_s, strict=True):
-            self._enter(place, joules, seconds)
-        self.noted.clear()
-
-    def _enter(self, place: int, energy_j: float, time_s: float) -> None:
-        self.run.epochs[place] = replace(self.run.epochs[place], energy_j=energy_j, time_s=time_s)
-
-
-def _sums(rows: Iterable[tuple[Any, Any]], count: int) -> list[float]:
-    """Contributions [count] each, summed by place."""
-    values = [value.tolist() for _, value in rows]
-    return [math.fsum(column) for column in zip(*values, strict=True)] if values else [0.0] * count
+        reached = (place for place, epoch in enumerate(self._ended) if epoch.validation_accuracy >= accuracy)
+        place = next(reached, None)
+        return None if place is None else self.epochs[place]

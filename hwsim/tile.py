@@ -228,8 +228,8 @@ class Activation(Placed):
         if self.shape_only:
             return Shape(*dy.shape), {name: Shape(*shape) for name, shape in shapes.items()}
         dx, gradients = self._done(self.device.activate_backward(self, saved, dy))
-        if {name: tuple(gradient.shape) for name, gradient in gradients.items()} != dict(shapes):
-            found = {name: tuple(gradient.shape) for name, gradient in gradients.items()}
+        found = {name: tuple(gradient.shape) for name, gradient in gradients.items()}
+        if found != dict(shapes):
             raise PluginError(
                 f"{self.device.spec}: activate_backward returns gradients {found}, "
                 f"and activation_parameters() says {dict(shapes)}"
@@ -237,9 +237,8 @@ class Activation(Placed):
         return dx, gradients
 
     def update(self, steps: Mapping[str, Array]) -> None:
-        """Move parameters in `state` by `steps`; what a substrate cannot move it does not offer a gradient for."""
-        for name, step in steps.items():
-            self.state[name] = self.state[name] + step
+        """Move the parameters in `state` by `steps`, as far as the physics lets them."""
+        self.device.update_activation(self, steps)
 
     def _charge(self, name: str, a: Array) -> None:
         if a.shape[-1] != self.n:

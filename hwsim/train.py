@@ -28,7 +28,7 @@ from hwsim.nn import Model, Network
 from hwsim.optim import Optimizer
 from hwsim.optim import optimizer as make_optimizer
 from hwsim.progress import progress_bar
-from hwsim.run import Epoch, Meter, Run
+from hwsim.run import Epoch, Run
 from hwsim.tape import HostOp
 
 EVALUATION_ROWS = 1024  # rows of one evaluation batch
@@ -124,7 +124,6 @@ def fit(
             if stop_asked():
                 raise Interrupted(f"stopped after step {keeper.step} of {total}; {checkpoint} holds it, resume goes on")
         keeper.write()
-        keeper.meter.settle()
         with _naming(f"after step {keeper.step}", learning_rate):
             run.test_accuracy = accuracy(net, data.x_test, data.y_test, data.classes)
     return run
@@ -212,17 +211,14 @@ class _Keeper:
     ) -> None:
         self.path = None if path is None else require_writable(path)
         self.every, self.settings, self.run, self.optimizer = every, settings, run, optimizer
-        self.meter = Meter(run)
         self.step = 0
         self.losses: list[float] = []  # of the present epoch
         self.written = -1
 
     def finish_epoch(self, epoch: int, validation_accuracy: float) -> None:
-        """Note how things stand; the joules follow."""
-        loss = math.fsum(self.losses) / len(self.losses)
-        self.run.epochs.append(Epoch(epoch, self.step, loss, validation_accuracy, math.nan, math.nan))
+        """Note how things stand."""
+        self.run.end_epoch(epoch, self.step, math.fsum(self.losses) / len(self.losses), validation_accuracy)
         self.losses.clear()
-        self.meter.note()
 
     def due(self) -> bool:
         """Whether it is time to write."""
@@ -232,7 +228,6 @@ class _Keeper:
         """Write the checkpoint, unless there is none or it already holds this step."""
         if self.path is None or self.written == self.step:
             return
-        self.meter.settle()
         arrays = {f"net/{name}": value for name, value in self.run.network.save().items()}
         arrays |= {f"optimizer/{name}": value for name, value in self.optimizer.save().items()}
         integers = {name: value for name, value in arrays.items() if isinstance(value, int)}

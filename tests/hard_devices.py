@@ -78,8 +78,8 @@ class StatefulCrossbar(Device):
 
     @property
     def contract(self) -> Contract:
-        update = 0.65 if self.moved_by == "pulses" else 0.08  # of stochastic pulses, and of the verified ones
-        return Contract(0.007, 0.009, 1e-5, update, bias=0.1, deterministic=False)
+        # Verified moves are better than stochastic pulses.
+        return Contract(0.007, 0.009, 1e-5, update=0.08, update_outer=0.65, bias=0.1, deterministic=False)
 
     @property
     def components(self) -> Mapping[str, Component]:
@@ -211,6 +211,9 @@ class LearnedAbsorber(Device):
     def activate(self, activation: Activation, x: Array) -> tuple[Array, Any]:
         transmission = self.xp.exp(-0.5 * activation.state["depth"] / (1 + x * x))
         return x * transmission, (x, transmission)
+
+    def update_activation(self, activation: Activation, steps: Mapping[str, Array]) -> None:
+        activation.state["depth"] = self.xp.maximum(activation.state["depth"] + steps["depth"], 0)
 
     def activate_backward(self, activation: Activation, saved: Any, dy: Array) -> tuple[Array, dict[str, Array]]:
         (x, t), state = saved, activation.state

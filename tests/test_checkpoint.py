@@ -143,7 +143,16 @@ def test_a_stop_request_writes_and_names_the_file(
 
 # -- processes that end ------------------------------------------------------------------------------------
 
-COMMAND = [sys.executable, "-c", "from hwsim.cli import main; main()", "train", "mlp:hidden=8", "--device", "digital:int8", "--no-controls"]
+COMMAND = [
+    sys.executable,
+    "-c",
+    "from hwsim.cli import main; main()",
+    "train",
+    "mlp:hidden=8",
+    "--device",
+    "digital:int8",
+    "--no-controls",
+]
 COMMAND += ["--optimizer", "adam", "--learning-rate", "0.003", "--epochs", "40"]
 
 

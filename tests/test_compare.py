@@ -149,7 +149,9 @@ def test_a_step_by_hand(toys: Comparison) -> None:
         assert part["energy_by_component_j"] == pytest.approx(
             {"toy.mac": 150e-12, "toy.board (launch)": 3.5e-6, "toy.board (static)": 75e-9}, rel=1e-12
         )
-        assert part["energy_by_role_j"] == pytest.approx({"core": 150e-12, "launch": 3.5e-6, "static": 75e-9}, rel=1e-12)
+        assert part["energy_by_role_j"] == pytest.approx(
+            {"core": 150e-12, "launch": 3.5e-6, "static": 75e-9}, rel=1e-12
+        )
         assert part["host_energy_j"] == 0.0
         # What rests on what: multiplications are measured; power (derived) times launch time (assumed) is assumed;
         # power (derived) times multiplication time (read) is derived.
@@ -263,7 +265,11 @@ def test_a_device_without_programming_spends_none(toys: Comparison) -> None:
 def test_draws_of_programming_are_whole_and_those_of_steps_in_proportion() -> None:
     # Programming 4 J, drawn as 8 J; ten steps 10 J, drawn as 30 J. By the time that 4 + 6 J were spent, 6 of ten
     # steps were done: 8 + 0.6 x 30 = 26 J.
-    by_phase = {("setup",): np.array([4.0, 8.0]), ("forward",): np.array([7.0, 20.0]), ("update",): np.array([3.0, 10.0])}
+    by_phase = {
+        ("setup",): np.array([4.0, 8.0]),
+        ("forward",): np.array([7.0, 20.0]),
+        ("update",): np.array([3.0, 10.0]),
+    }
     np.testing.assert_allclose(bill.until(by_phase, 10.0), [10.0, 26.0], rtol=1e-15)
     assert bill.until({}, 0.0) == 0
     assert bill.until({("setup",): 2.0}, 2.0) == 2.0

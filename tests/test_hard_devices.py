@@ -638,3 +638,10 @@ def test_hosts_are_shared_where_they_are_one_object():
     assert isinstance(HOST, Device)
     assert HOST.host_device is None
     assert Value(X, HOST, False).device is HOST
+
+
+def test_a_substrate_bounds_how_its_own_activation_moves() -> None:
+    """An optical depth stays at or above zero, however far the optimizer wants it to go."""
+    activation = LearnedAbsorber().activation(3, name="absorber")
+    activation.update({"depth": np.asarray([-100.0, -1.0, 1.0], dtype=np.float32)})
+    assert activation.state["depth"].tolist() == [0.0, 1.0, 3.0]  # from a depth of 2 each

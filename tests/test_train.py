@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 import hwsim
-from hwsim import data, models, run, train
+from hwsim import data, models, train
 from hwsim.arrays import Array, Shape
 from hwsim.cost import STEP_PHASES, Component, Op, Phase, Product, Use
 from hwsim.data import Dataset
 from hwsim.device import Device
 from hwsim.devices.ideal import Ideal
 from hwsim.errors import ConfigError, ShapeError, TrainingError
+from hwsim.ledger import Ledger
 from hwsim.nn import Model, Network, dense
 from hwsim.run import TRAINING_PHASES
 from hwsim.tape import Value
@@ -178,13 +179,9 @@ def test_equal_seeds_give_equal_bits_and_others_do_not(few: Dataset) -> None:
 # -- what is noted -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("at_once", [1, 3, 256])
 @pytest.mark.parametrize("device", ["ideal", "digital:int8", "gpu:h100"])
-def test_joules_of_each_epoch_are_those_of_a_run_that_ends_there(
-    few: Dataset, device: str, at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Derived many at once or one by one: the same bits as the ledger's own total.
-    monkeypatch.setattr(run, "EPOCHS_AT_ONCE", at_once)
+def test_joules_of_each_epoch_are_those_of_a_run_that_ends_there(few: Dataset, device: str) -> None:
+    # Derived afterwards, from calls that were noted: the same bits as the ledger of a run that ends there.
     substrate = hwsim.device(device)
     whole = hwsim.fit(MLP, few, substrate, epochs=5)
     for epochs in range(1, 6):
@@ -192,6 +189,27 @@ def test_joules_of_each_epoch_are_those_of_a_run_that_ends_there(
         assert whole.epochs[epochs - 1].energy_j == part.ledger.total_j(phases=TRAINING_PHASES)
         assert whole.epochs[epochs - 1].time_s == part.ledger.total_s(phases=TRAINING_PHASES)
         assert part.epochs == whole.epochs[:epochs]
+
+
+def test_joules_are_derived_only_when_they_are_asked_for(few: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    derived = []
+    real = Ledger.total_j
+    monkeypatch.setattr(Ledger, "total_j", lambda ledger, **options: (derived.append(1), real(ledger, **options))[1])
+    trained = hwsim.fit(MLP, few, hwsim.device("gpu:h100"), epochs=3)
+    assert trained.steps == 9
+    assert trained.validation_accuracy == trained.validation_accuracy
+    assert not derived
+    assert [epoch.energy_j > 0 for epoch in trained.epochs] == [True, True, True]
+    assert len(derived) == 3
+    assert trained.epochs is trained.epochs
+    assert len(derived) == 3
+
+
+def test_what_happens_to_the_ledger_later_changes_no_epoch(few: Dataset) -> None:
+    runs = [hwsim.fit(MLP, few, hwsim.device(device), epochs=2) for device in ("digital:int8", "gpu:h100")]
+    other = hwsim.fit(MLP, few, hwsim.device("digital:int8"), epochs=2)
+    runs[0].ledger.merge(runs[1].ledger)
+    assert runs[0].epochs == other.epochs
 
 
 def test_counts_that_depend_on_values_are_noted_at_each_epoch(few: Dataset) -> None:
@@ -328,7 +346,9 @@ def test_a_model_without_repr_reads_alike_in_every_process() -> None:
 def test_shapes_are_asked_without_touching_the_ledger(few: Dataset) -> None:
     trained = hwsim.fit(MLP, few, hwsim.device("digital:int8"), epochs=1, batch=50)
     # 2 steps: fc1 and fc2 forward 2 each in training, 1 each for validation and for test rows.
-    forward = [n for (_, _, _, op), n in trained.ledger.calls.items() if isinstance(op, Product) and op.kind == "forward"]
+    forward = [
+        n for (_, _, _, op), n in trained.ledger.calls.items() if isinstance(op, Product) and op.kind == "forward"
+    ]
     assert sum(forward) == 2 * (2 + 1 + 1)
     assert all(not isinstance(value, Shape) for value in trained.network.save().values())
 
