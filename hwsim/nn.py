@@ -184,7 +184,7 @@ class Network:
     def apply(self, op: HostOp, *inputs: Value) -> Value:
         """An operation on values, done where the first is; see hwsim.ops."""
         device = inputs[0].device
-        for value in inputs:
+        for value in inputs[1:]:
             if value.device is not device:
                 inputs = tuple(self.tape.move(value, device) for value in inputs)
                 break

@@ -123,19 +123,23 @@ class Tape:
     def linear(self, tile: Tile, x: Value, *, trained: bool = True, x_values: int = 0) -> Value:
         """y = x w on a tile: x [..., k] -> y [..., n], leading axes of x being rows where w has no stack."""
         data = rows(x.data, tile)
+        flat = data is not x.data  # leading axes were made rows, and are restored behind
         y = tile.forward(data, x_values)
-        self._hold(tile, data)
+        if tile.releases:
+            self._hold(tile, data)
         sink = self.sink if trained else None
 
         def back(dy: Array) -> tuple[Array | None, ...]:
-            dy = rows(dy, tile)
-            dx = reshaped(tile.backward(dy), x.shape) if x.wanted else None
+            if flat:
+                dy = rows(dy, tile)
+            dx = tile.backward(dy) if x.wanted else None
             if sink is not None:
                 sink.collect(tile, data, dy)
-            return (dx,)
+            return (reshaped(dx, x.shape) if flat and x.wanted else dx,)
 
-        output = Value(reshaped(y, (*x.shape[:-1], tile.n)), tile.device, x.wanted or sink is not None)
-        return self._record((x,), output, back)
+        if flat:
+            y = reshaped(y, (*x.shape[:-1], tile.n))
+        return self._record((x,), Value(y, tile.device, x.wanted or sink is not None), back)
 
     def linear_transposed(self, tile: Tile, x: Value, *, trained: bool = True) -> Value:
         """y = x w' on a tile, read from the other side (tied weights): x [..., n] -> y [..., k]."""
@@ -148,7 +152,8 @@ class Tape:
             dx = None
             if x.wanted:
                 dx = reshaped(tile.forward(dy), x.shape)
-                self._hold(tile, dy)
+                if tile.releases:
+                    self._hold(tile, dy)
             if sink is not None:
                 sink.collect(tile, dy, data)
             return (dx,)
@@ -174,7 +179,10 @@ class Tape:
         """Do `op` on the device of the first input, or its host."""
         first = inputs[0]
         device, xp = first.device, first.device.xp
-        key = (op, device, *[value.data.shape for value in inputs], *[value.wanted for value in inputs])
+        if len(inputs) == 1:  # as most have; quicker than the general key below
+            key: tuple[Any, ...] = (op, device, first.data.shape, first.wanted)
+        else:
+            key = (op, device, *[value.data.shape for value in inputs], *[value.wanted for value in inputs])
         plan = self._plans.get(key)
         if plan is None:
             plan = self._plans[key] = self._planned(op, device, inputs)
@@ -266,7 +274,8 @@ class Tape:
         ledger = self.ledger
         with ledger.scope(phase=Phase.BACKWARD):
             for layer, inputs, output, back in reversed(self.nodes):
-                arrived, whole = gradients.pop(output, None), pieced.pop(output, None)
+                arrived = gradients.pop(output, None)
+                whole = pieced.pop(output, None) if pieced else None
                 if arrived is None and whole is None:
                     continue
                 ledger.layer = layer
@@ -309,8 +318,7 @@ class Tape:
         return output
 
     def _hold(self, tile: Tile, x: Array) -> None:
-        if tile.releases:
-            self.held.append((self.ledger.layer, tile, x.shape[-2]))
+        self.held.append((self.ledger.layer, tile, x.shape[-2]))
 
     def _sum(self, value: Value, a: Array, b: Array) -> Array:
         """Two gradients that meet at one value are added, by whoever does elementwise work there."""

@@ -96,7 +96,7 @@ class Tile(Placed):
         self.stack = math.prod(self.shape[:-2])
         self.k, self.n = self.shape[-2:]
         self._ops: dict[tuple[Kind, int, int], tuple[Product, Device, int]] = {}
-        self._needed = {axis: (*self.shape[:-2], axis) for axis in (self.k, self.n)}
+        self._leading, self._axes = self.shape[:-2], len(self.shape)
         self._vdot = device.xp.vdot
         self._do(Kind.PROGRAM, 0, 0)
         ledger.tiles[device, name] = TileShape(self.stack, self.k, self.n)
@@ -184,8 +184,8 @@ class Tile(Placed):
     def _rows(self, a: Array, columns: int, what: str) -> int:
         """The rows m of a [..., m, columns]. Raises ShapeError for another shape, NaN or infinity."""
         shape = a.shape
-        if (*shape[:-2], shape[-1]) != self._needed[columns] or len(shape) < 2:
-            needed = ", ".join([*map(str, self.shape[:-2]), "m", str(columns)])
+        if len(shape) != self._axes or shape[-1] != columns or shape[:-2] != self._leading:
+            needed = ", ".join([*map(str, self._leading), "m", str(columns)])
             raise ShapeError(f"{self.name}: {what} has shape {tuple(shape)}, needs [{needed}]")
         # One dot product finds NaN and infinity; where it overflows, a full scan decides.
         if not self.shape_only and not math.isfinite(self._vdot(a, a)):
