@@ -26,6 +26,7 @@ app = typer.Typer(
     "Example: hwsim compare --devices ideal,digital:int8,gpu:h100:precision=bf16",
 )
 
+INTERRUPTED = 130  # exit status of a program that SIGINT ended: 128 + 2
 USAGE_ERROR: Any = typer.BadParameter.__mro__[1]  # click's UsageError, which newer releases of typer carry themselves
 DEVICE = "Device: NAME[:PRESET][:key=value]... or path/to/file.py:Class."
 MODEL = "Network: NAME[:key=value]..., such as mlp:hidden=256-128."
@@ -36,7 +37,7 @@ JSON = "Write the result as JSON; '-' for standard output, which then holds noth
 def main() -> None:
     """Run the command line; what hwsim refuses becomes one sentence on standard error and exit status 2."""
     try:
-        status = app(standalone_mode=False)
+        status = app(prog_name="hwsim", standalone_mode=False)
     except USAGE_ERROR as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             error.show()
@@ -46,13 +47,14 @@ def main() -> None:
         raise SystemExit(2) from None
     except Interrupted as stop:
         print(f"hwsim: {stop}", file=sys.stderr)
-        raise SystemExit(130) from None
+        raise SystemExit(INTERRUPTED) from None
     except HwsimError as error:
         print(f"hwsim: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
+    if status == INTERRUPTED:  # newer releases of typer turn the interrupt into this status themselves
         print("hwsim: interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
     raise SystemExit(status if isinstance(status, int) else 0)
 
 

@@ -290,8 +290,7 @@ def accuracy_of(run: Run | TrainingError) -> float | None:
 
 def origin_of(device: Device) -> tuple[str | None, dict[str, str]]:
     """The preset and the parameters that a device was asked for with."""
-    _, preset, changed = device.__dict__.get("_origin", (None, None, {}))
-    return preset, {key: str(value) for key, value in changed.items()}
+    return device.origin.preset, {key: str(value) for key, value in device.origin.parameters.items()}
 
 
 def device_summary(name: str, row: Row, exact: Row, goal: float, bills: Bills) -> tuple[dict[str, Any], Value | None]:

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self, dataclass_transform
+from typing import Any, ClassVar, NamedTuple, Self, dataclass_transform
 
 from hwsim import library, registry
 from hwsim.arrays import Array, Namespace, Shape, namespace
@@ -41,6 +41,14 @@ class Contract:
     bias: float = 0.0
     deterministic: bool = True
     rounding_bound: bool = False
+
+
+class Origin(NamedTuple):
+    """What a device was asked for by: a name, a preset, and overriding parameters."""
+
+    text: str
+    preset: str | None
+    parameters: Mapping[str, Any]
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, eq_default=False, field_specifiers=(parameter,))
@@ -118,15 +126,20 @@ class Device(ABC):
             hint = f"; or take a preset: {', '.join(presets)}" if presets else ""
             raise DeviceError(f"device {text!r} needs {', '.join(missing)} (no default is known){hint}")
         device = cls(**values)
-        object.__setattr__(device, "_origin", (text, preset, dict(parameters)))
+        device.__dict__["origin"] = Origin(text, preset, dict(parameters))
         return device
+
+    @cached_property
+    def origin(self) -> Origin:
+        """What it was asked for by; a device made by its class alone, by the parameters that differ from defaults."""
+        known = parameters_of(type(self))
+        own = {k: v for k, f in known.items() if not same_value(v := getattr(self, k), self._default(f))}
+        return Origin(self.name, None, own)
 
     @cached_property
     def spec(self) -> str:
         """The device string that makes this device: name[:preset][:key=value]..."""
-        known = parameters_of(type(self))
-        own = {k: v for k, f in known.items() if not same_value(v := getattr(self, k), self._default(f))}
-        text, preset, changed = self.__dict__.get("_origin", (self.name, None, own))
+        text, preset, changed = self.origin
         shown = {k: text_of(v) for k, v in changed.items() if v is None or isinstance(v, WRITTEN | Device)}
         return ":".join([text, *([preset] if preset else []), *(f"{k}={shown[k]}" for k in shown)])
 
@@ -141,7 +154,7 @@ class Device(ABC):
 
     def __reduce__(self) -> tuple[Any, ...]:
         values = {name: getattr(self, name) for name in parameters_of(type(self))}
-        return rebuilt, (registry.importable(type(self)), values, self.__dict__.get("_origin"))
+        return rebuilt, (registry.importable(type(self)), values, self.origin)
 
     # -- cost: pure, from shapes -------------------------------------------------------------------------
 
@@ -355,7 +368,7 @@ def rounding_contract(formats: Policy) -> Contract:
 @cache
 def shared_host(spec: str, array: str) -> Device:
     """The device called `spec`, made once: a network on two substrates has one host, which idles once."""
-    host: Device = registry.device(spec, array=array)
+    host: Device = registry.device(spec, **({} if array == "numpy" else {"array": array}))
     return host
 
 
@@ -374,9 +387,8 @@ def same_value(a: Any, b: Any) -> bool:
     return bool(a.spec == b.spec if isinstance(a, Device) and isinstance(b, Device) else a == b)
 
 
-def rebuilt(cls: type[Device] | str, values: dict[str, Any], origin: Any) -> Device:
+def rebuilt(cls: type[Device] | str, values: dict[str, Any], origin: Origin) -> Device:
     """A device from what pickle kept of it: its class, or path/to/file.py:Class, and its parameters."""
     device: Device = (registry.device_class(cls) if isinstance(cls, str) else cls)(**values)
-    if origin is not None:
-        object.__setattr__(device, "_origin", origin)
+    device.__dict__["origin"] = origin
     return device

@@ -6,7 +6,11 @@ class HwsimError(Exception):
 
 
 class ShapeError(HwsimError, ValueError):
-    """An array has the wrong shape, or holds NaN or infinity."""
+    """An array has the wrong shape."""
+
+
+class NotFiniteError(ShapeError):
+    """An array holds NaN or infinity."""
 
 
 class DeviceError(HwsimError):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwsim.arrays import Array, Shape, generator, is_finite, key_of, to_host
 from hwsim.cost import Elementwise, Kind, Op, Phase, Product
-from hwsim.errors import DeviceError, PluginError, ShapeError
+from hwsim.errors import DeviceError, NotFiniteError, PluginError, ShapeError
 from hwsim.ledger import Ledger, TileShape
 
 if TYPE_CHECKING:
@@ -201,7 +201,9 @@ class Tile(Placed):
     def _require_finite(self, a: Array, what: str) -> None:
         if not is_finite(self.device.xp, a):
             bad = a.size - int(self.device.xp.isfinite(a).sum())
-            raise ShapeError(f"{self.name}: {what} holds {bad} NaN or infinite values of {a.size}; all must be finite")
+            raise NotFiniteError(
+                f"{self.name}: {what} holds {bad} NaN or infinite values of {a.size}; all must be finite"
+            )
 
 
 class Activation(Placed):
@@ -244,7 +246,7 @@ class Activation(Placed):
         if a.shape[-1] != self.n:
             raise ShapeError(f"{self.name}: got shape {tuple(a.shape)}, needs [..., {self.n}]")
         if not self.shape_only and not is_finite(self.device.xp, a):
-            raise ShapeError(f"{self.name}: got NaN or infinite values; all must be finite")
+            raise NotFiniteError(f"{self.name}: got NaN or infinite values; all must be finite")
         op = Elementwise(name, a.size, 0, 0, 0)
         self._busy = self.device.who(op), op
         self.ledger.charge(self.device, op, self.device.held_bits(op))

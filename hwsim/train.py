@@ -20,7 +20,7 @@ from hwsim.arrays import Array, Shape, generator, key_of
 from hwsim.checkpoint import read_checkpoint, require_writable, write_checkpoint
 from hwsim.data import Dataset
 from hwsim.device import Device
-from hwsim.errors import ConfigError, DataError, HwsimError, Interrupted, ShapeError, TrainingError
+from hwsim.errors import ConfigError, DataError, HwsimError, Interrupted, NotFiniteError, ShapeError, TrainingError
 from hwsim.learning import rule as learning_rule
 from hwsim.losses import LOSSES
 from hwsim.losses import loss as loss_function
@@ -32,7 +32,6 @@ from hwsim.run import Epoch, Run
 from hwsim.tape import HostOp
 
 EVALUATION_ROWS = 1024  # rows of one evaluation batch
-NOT_FINITE = "NaN or infinite"  # how the refusal of such values says so, as against that of a wrong shape
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 CLOSE_ENOUGH = 0.4  # where targets are values: an output nearer than this to its target counts as right
 
@@ -111,7 +110,7 @@ def fit(
             with _naming(f"at step {keeper.step + 1}", learning_rate):
                 value = float(take_step(net, data.x_train[chosen], y, loss_op, mover))
                 if not math.isfinite(value):
-                    raise ShapeError(f"loss: {value}, {NOT_FINITE}")
+                    raise NotFiniteError(f"loss: {value}, NaN or infinite")
             keeper.losses.append(value)
             keeper.step += 1
             if place == per_epoch - 1:
@@ -173,13 +172,13 @@ def check_settings(*, epochs: int, batch: int, checkpoint_every: int | None, unt
 def accuracy(net: Network, x: Array, y: Array, classes: int) -> float:
     """The share of rows that are right: the largest output is the label, or every output is near its target.
 
-    Raises ShapeError where an output is NaN or infinite: the largest of such is no answer.
+    Raises NotFiniteError where an output is NaN or infinite: the largest of such is no answer.
     """
     right = 0.0
     for start in range(0, len(x), EVALUATION_ROWS):
         outputs, targets = net.predict(x[start : start + EVALUATION_ROWS]), y[start : start + EVALUATION_ROWS]
         if not np.isfinite(outputs).all():
-            raise ShapeError(f"output: holds {NOT_FINITE} values")
+            raise NotFiniteError("output: holds NaN or infinite values")
         if classes:
             right += (outputs.argmax(axis=-1) == targets).reshape(len(targets), -1).mean(axis=-1).sum()
         else:
@@ -196,9 +195,7 @@ def _naming(when: str, learning_rate: float) -> Iterator[None]:
     """Turn the refusal of NaN or infinity, which names the layer, into a TrainingError that also says when."""
     try:
         yield
-    except ShapeError as error:
-        if NOT_FINITE not in str(error):
-            raise
+    except NotFiniteError as error:
         hint = f"a learning rate below {learning_rate:g} may help"
         raise TrainingError(f"training diverged {when}: {error}; {hint}") from None
 

@@ -82,8 +82,14 @@ class WrongShape(Ideal):
 
 @pytest.mark.parametrize(
     ("optimizer", "loss", "rate"),
-    [("sgd", "cross_entropy", 0.3), ("momentum", "cross_entropy", 0.03), ("adam", "cross_entropy", 0.005)]
-    + [("sgd", "mse", 0.1), ("momentum", "mse", 0.01), ("adam", "mse", 0.005)],
+    [
+        ("sgd", "cross_entropy", 0.3),
+        ("momentum", "cross_entropy", 0.03),
+        ("adam", "cross_entropy", 0.005),
+        ("sgd", "mse", 0.1),
+        ("momentum", "mse", 0.01),
+        ("adam", "mse", 0.005),
+    ],
 )
 def test_every_optimizer_learns_with_every_loss(digits: Dataset, optimizer: str, loss: str, rate: float) -> None:
     # 360 test images: a net that learned nothing gets 10%, with deviation sqrt(0.1 x 0.9 / 360) = 1.6%.
@@ -250,6 +256,18 @@ def test_accuracy_of_values_counts_rows_whose_every_output_is_near() -> None:
     assert train.accuracy(Fixed(outputs), np.zeros((4, 2)), labels, classes=2) == 3 / 4  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("shown", [True, False, None])
+def test_progress_goes_to_standard_error_and_changes_nothing(
+    few: Dataset, shown: bool | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, as far as rich knows
+    watched = hwsim.fit(MLP, few, hwsim.device("digital:int8"), epochs=2, progress=shown)
+    assert watched.epochs == hwsim.fit(MLP, few, hwsim.device("digital:int8"), epochs=2).epochs
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert ("few on digital:int8" in err) == (shown is True)  # by itself only on a terminal
+
+
 # -- what is named -----------------------------------------------------------------------------------------
 
 
@@ -260,12 +278,12 @@ def test_divergence_names_step_and_layer(few: Dataset) -> None:
 
 def test_a_loss_that_is_nan_names_the_loss(few: Dataset) -> None:
     single = models.mlp([64, 10])
-    with pytest.raises(TrainingError, match="at step 2: .*(loss|fc1)"):
+    with pytest.raises(TrainingError, match=r"at step 2: .*(loss|fc1)"):
         hwsim.fit(single, few, hwsim.device("ideal"), epochs=3, batch=20, learning_rate=1e38)
 
 
 def test_nan_in_evaluation_is_divergence_too(few: Dataset) -> None:
-    with pytest.raises(TrainingError, match="after step 5: output.*NaN"):
+    with pytest.raises(TrainingError, match=r"after step 5: output.*NaN"):
         hwsim.fit(MLP, few, NanWhenEvaluated(), epochs=1, batch=20)
 
 

@@ -63,6 +63,13 @@ class Digital(Device):
     name = "digital"
     presets_path = Path(__file__).with_name("digital.toml")
     default_preset = "fp32"
+    excluded = (
+        "instruction dispatch and clock tree",
+        "standby and refresh of the dynamic RAM",
+        "links between chips",
+        "area",
+        "weights that fit one by one but not together",
+    )
 
     host: str | Device | None = parameter(None, doc="none: it is its own host")
     precision: str = parameter("fp32", doc="number format of the products: fp64 fp32 tf32 bf16 fp16 fp8 int8 fixedI.F")

@@ -36,6 +36,11 @@ class Gpu(Device):
     name = "gpu"
     presets_path = Path(__file__).with_name("gpu.toml")
     default_preset = "h100"
+    excluded = (
+        "overlapping kernels, CUDA graphs and fused optimizers",
+        "clock and voltage scaling, and power that depends on the data",
+        "the processor that launches kernels (it is in the boundary)",
+    )
 
     host: str | Device | None = parameter(None, doc="none: it is its own host")
     precision: str = parameter("fp32", doc=f"number format of the products: {', '.join(PRECISIONS)}, as the card has")

@@ -20,6 +20,7 @@ PART_NAMES = {"static": "static power", "launch": "static power during launch", 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 DASHES = ("-", "-", (0, (5, 2)), (0, (3, 2)), (0, (1, 2)))
 WIDTHS = (3.2, 2.6, 2.0, 1.4, 1.0)
+MARKS = 20  # at most about so many on a line
 LABEL_LENGTH = 24
 
 
@@ -74,8 +75,9 @@ def curves(axes: Any, data: Mapping[str, Any]) -> None:
         marker, dashes, width = next(looks)
         energy = [math.fsum(seed[0] for seed in seeds) / len(seeds) for seeds in epochs]
         (line,) = axes.plot(
-            energy, means, marker=marker, ms=2.5 + width, ls=dashes, lw=width, mfc="white", label=entry["device"]
-        )
+            energy, means, marker=marker, ms=2.5 + width, ls=dashes, lw=width, mfc="white", label=entry["device"],
+            markevery=max(1, len(energy) // MARKS),
+        )  # fmt: skip
         lowest, highest = ([bound(each) for each in accuracies] for bound in (min, max))
         axes.fill_between(energy, lowest, highest, color=line.get_color(), alpha=0.1, lw=0)
     target = 100 * data["target_validation_accuracy"]

@@ -38,7 +38,8 @@ def notes(data: Mapping[str, Any]) -> list[str]:
     shares = [(entry["device"], entry["wall_plug_host_share"]) for entry in costed]
     lines += listed("Of the joules at the wall plug, the boundary's host processor takes", shares)
     lines += [f"Number formats of {name}: {policy}." for name, policy in data["policies"].items()]
-    lines += [f"Left out of {name}: {'; '.join(parts)}." for name, parts in data["excluded"].items() if parts]
+    left_out = {entry["device"]: data["excluded"][entry["device"]] for entry in costed}
+    lines += [f"Left out of {name}: {'; '.join(parts) or 'it does not say'}." for name, parts in left_out.items()]
     unknown = [entry["device"] for entry in costed if entry["area_mm2"] is None]
     if unknown:
         lines.append(f"Area unknown, so no ranking per mm2: {', '.join(unknown)}.")

@@ -1,0 +1,386 @@
+"""The command line: results on standard output, one clear sentence and status 2 for whatever is refused."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hwsim
+from hwsim import cli, train
+
+COMMANDS = ("devices", "models", "components", "check", "new-device", "train", "compare")
+QUICK = ["--epochs", "1", "--seeds", "1", "--learning-rates", "0.3"]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test in a folder of its own, 200 columns wide, without colours."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    return tmp_path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The exit status of `hwsim arguments...`."""
+    monkeypatch.setattr(sys, "argv", ["hwsim", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def strict(text: str) -> Any:
+    """JSON without NaN and infinity."""
+
+    def refuse(token: str) -> None:
+        raise AssertionError(f"{token} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+# -- help --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help_with_an_example(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, command, "--help") == 0
+    out, err = capsys.readouterr()
+    assert f"Example: hwsim {command}" in out
+    assert err == ""
+
+
+def test_the_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "--help") == 0
+    out = capsys.readouterr().out
+    assert all(command in out for command in COMMANDS)
+    assert "NAME[:PRESET][:key=value]..." in out
+
+
+def test_examples_in_the_help_work(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["devices"], ["models"], ["components", "mac"], ["new-device", "spintronic"]):
+        assert run(monkeypatch, *arguments) == 0, arguments
+    assert Path("hwsim-spintronic").is_dir()
+    capsys.readouterr()
+
+
+def test_without_a_command_there_is_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch) == 2
+    out, err = capsys.readouterr()
+    assert "Usage" in out + err
+    assert "compare" in out + err
+
+
+def test_the_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"{hwsim.__version__}\n"
+
+
+# -- lists -------------------------------------------------------------------------------------------------
+
+
+def test_devices_are_listed_with_presets_and_parameters(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "devices") == 0
+    out = capsys.readouterr().out
+    for name, cls in hwsim.registry.devices().items():
+        assert f"\n{name}: " in "\n" + out
+        for preset in cls.presets():
+            assert f"    {name}:{preset}  " in out
+    assert "power_cap_w= [W]" in out
+
+
+def test_models_are_listed_with_parameters(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "models") == 0
+    out = capsys.readouterr().out
+    assert "\nmlp: " in "\n" + out
+    assert "    hidden=(32,)" in out
+    assert "<class" not in out
+
+
+def test_components_are_listed_with_ranges_and_sources(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "components", "dram") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["name", "low", "nominal", "high", "unit", "certainty", "source"]
+    assert len(lines) > 3
+    assert all("dram" in line.split()[0] for line in lines[2:])
+
+
+def test_check_ends_with_the_kit_s_verdict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "check", "ideal") == 0
+    assert "passed" in capsys.readouterr().out
+    Path("bad.py").write_text(
+        "from hwsim import Component, Device, Elementwise, Use\n\n\n"
+        "class Bad(Device):\n"
+        '    name = "bad"\n'
+        "    host = None\n"
+        '    components = {"part": Component(energy_j=1e-12, time_s=1e-9)}\n\n'
+        "    def activity(self, op):\n"
+        '        return None if getattr(op, "kind", "") in ("release", "update_outer") else {"part": Use(1)}\n\n'
+        "    def backward(self, tile, dy):\n"
+        "        return 2 * super().backward(tile, dy)\n"
+    )
+    assert run(monkeypatch, "check", "bad.py:Bad") == 1
+    assert "failed" in capsys.readouterr().out
+
+
+# -- train -------------------------------------------------------------------------------------------------
+
+
+def test_train_prints_accuracy_beside_its_controls(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "train", "mlp:hidden=8", "--device", "gpu:h100", "--epochs", "1", "--seeds", "2") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    for seed, line in enumerate(lines[:2]):
+        assert line.startswith(f"seed {seed}: test accuracy ")
+        for words in ("360 samples", "exact arithmetic ", "last layer only ", "35 steps in 1 epochs", "J (", " a step"):
+            assert words in line
+    assert lines[2].startswith("2 seeds: test accuracy ")
+
+
+def test_train_xor_takes_its_recipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "train", "xor", "--json", "a.json") == 0
+    result = strict(Path("a.json").read_text())
+    assert result["data"] == "xor"
+    (row,) = result["rows"]
+    assert row["validation_accuracy"] == 1.0
+    assert row["steps"] == row["epochs"] < 1000  # it stops when all four rows are right
+    assert row["exact_arithmetic_accuracy"] == row["test_accuracy"]  # it is exact arithmetic
+    capsys.readouterr()
+    assert run(monkeypatch, "train", "xor", "--epochs", "3", "--json", "b.json") == 0
+    assert strict(Path("b.json").read_text())["rows"][0]["steps"] == 3  # what is asked for goes first
+    assert "no cost" in capsys.readouterr().out
+
+
+def test_train_json_on_standard_output_is_alone_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "train", "mlp", "--epochs", "1", "--json", "-", "--no-controls") == 0
+    out, err = capsys.readouterr()
+    row = strict(out)["rows"][0]
+    assert "exact_arithmetic_accuracy" not in row
+    assert set(row["history"][0]) == {"epoch", "steps", "loss", "validation_accuracy", "energy_j", "time_s"}
+    assert err.startswith("seed 0: test accuracy")
+
+
+def test_a_control_that_diverges_does_not_end_the_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = train.fit
+
+    def fit(*arguments: Any, **options: Any) -> Any:
+        if options.get("frozen"):
+            raise hwsim.errors.TrainingError("training diverged at step 1")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(train, "fit", fit)
+    assert run(monkeypatch, "train", "mlp", "--epochs", "1", "--json", "a.json") == 0
+    assert "last layer only diverged" in capsys.readouterr().out
+    assert strict(Path("a.json").read_text())["rows"][0]["last_layer_only_accuracy"] is None
+
+
+def test_sizes_of_a_model_come_from_the_data(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 1, (60, 7))
+    np.savez("mine.npz", x_train=x, y_train=(x[:, 0] > 0.5) * 2, x_test=x, y_test=(x[:, 0] > 0.5) * 2)
+    assert run(monkeypatch, "train", "mlp", "--data", "npz:mine.npz", "--epochs", "1", "--json", "a.json") == 0
+    assert "widths=(7, 32, 3)" in strict(Path("a.json").read_text())["model"]
+    capsys.readouterr()
+
+
+def test_a_model_from_a_file(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("net.py").write_text(
+        "from hwsim.nn import dense\n\n\n"
+        "class Net:\n"
+        "    def __init__(self, inputs, outputs, wide=False):\n"
+        "        self.input_shape, self.outputs, self.wide = (inputs,), outputs, wide\n\n"
+        "    def __call__(self, net, x):\n"
+        "        assert self.wide is True\n"
+        '        return dense(net, "only", x, self.outputs)\n'
+    )
+    assert run(monkeypatch, "train", "net.py:Net:wide=true", "--epochs", "1", "--json", "a.json") == 0
+    assert " at 0x" not in Path("a.json").read_text()
+    capsys.readouterr()
+
+
+# -- compare -----------------------------------------------------------------------------------------------
+
+
+def test_compare_writes_all_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = ["--json", "a.json", "--csv", "a.csv", "--html", "a.html", "--figure", "a.svg"]
+    assert run(monkeypatch, "compare", "--devices", "ideal, digital:int8", *QUICK, *files) == 0
+    out, err = capsys.readouterr()
+    assert "Mlp 64-32-10 on digits: 1 epochs, batch 32, sgd, 1 seed" in out
+    assert err == "figure: a.svg\n"
+    assert [row["device"] for row in strict(Path("a.json").read_text())["rows"]] == ["ideal", "digital:int8"]
+    assert Path("a.csv").read_text().count("\n") == 3
+    assert "<table>" in Path("a.html").read_text(encoding="utf-8")
+    assert "<svg" in Path("a.svg").read_text()
+
+
+def test_compare_json_on_standard_output_is_alone_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "compare", "--devices", "ideal", *QUICK, "--json", "-") == 0
+    out, err = capsys.readouterr()
+    assert strict(out)["hwsim_comparison"] == 1
+    assert "What each reaches" in err
+    assert Path("hwsim-compare.png").is_file()
+
+
+def test_compare_takes_a_model_s_recipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--model", "xor", "--epochs", "2", "--seeds", "1", "--target", "0.5", "--devices", "ideal"]
+    assert run(monkeypatch, "compare", *arguments, "--json", "a.json") == 0
+    result = strict(Path("a.json").read_text())
+    assert result["data"]["name"] == "xor"
+    assert result["settings"]["learning_rates"] == [20.0]
+    assert (result["settings"]["epochs"], result["settings"]["batch"]) == (2, 4)
+    capsys.readouterr()
+
+
+# -- what is refused ---------------------------------------------------------------------------------------
+
+
+REFUSED = {
+    "unknown command": (["compair"], "compair"),
+    "unknown option": (["compare", "--nope"], "--nope"),
+    "no number": (["compare", "--seeds", "three"], "--seeds"),
+    "no number of epochs": (["train", "--epochs", "1.5"], "--epochs"),
+    "missing argument": (["check"], "(?i)missing argument .device.*see: hwsim check --help"),
+    "unknown device": (["compare", "--devices", "ideal,gpuu"], "no device 'gpuu'; installed: .*did you mean 'gpu'"),
+    "unknown preset": (["train", "--device", "gpu:h1000"], "no preset .*'h1000'; .*h100"),
+    "unknown parameter": (["train", "--device", "gpu:speed=3"], "no parameter 'speed'; it has: "),
+    "malformed device": (["train", "--device", "gpu::"], "has an empty part"),
+    "no devices": (["compare", "--devices", ""], "empty part"),
+    "device twice": (["compare", "--devices", "gpu,gpu"], "gpu twice"),
+    "device file that is missing": (["check", "none.py:Chip"], "no file 'none.py'"),
+    "unknown model": (["train", "mpl"], "no model 'mpl'; .*did you mean 'mlp'"),
+    "unknown model parameter": (["train", "mlp:depth=3"], "no parameter 'depth'; it has: .*hidden"),
+    "model with a preset": (["train", "mlp:big"], "'big' is not key=value"),
+    "model that refuses": (["train", "mlp:hidden=0"], "widths of one or more"),
+    "model that cannot be built": (["train", "mlp:inputs=many"], "mlp"),
+    "unknown data": (["train", "--data", "mnist"], "no data set 'mnist'; known: .*mnist5k"),
+    "missing data": (["train", "--data", "npz:none.npz"], "none.npz"),
+    "inputs that do not fit": (["train", "xor", "--data", "digits"], "the network needs .2."),
+    "outputs that do not fit": (["train", "mlp:outputs=3"], "10 classes, the network 3 outputs"),
+    "text for a network of numbers": (["train", "mlp", "--data", "corpus"], "does not fit the network's output"),
+    "negative learning rate": (["train", "--learning-rate", "-0.1"], "learning rate -0.1: needs a finite value above"),
+    "zero learning rate": (["train", "--learning-rate", "0"], "learning rate 0"),
+    "NaN learning rate": (["train", "--learning-rate", "nan"], "learning rate nan"),
+    "infinite learning rate": (["compare", "--learning-rates", "0.1,inf"], "learning rate inf"),
+    "learning rates in words": (["compare", "--learning-rates", "0.1;0.3"], "'0.1;0.3': write numbers separated by"),
+    "learning rates with a hole": (["compare", "--learning-rates", "0.1,,0.3"], "write numbers separated by"),
+    "no fp8": (["train", "--device", "gpu:v100:precision=fp8"], "this card has fp64, fp32, fp16"),
+    "no fp8 in a comparison": (["compare", "--devices", "ideal,gpu:v100:precision=fp8"], "this card has"),
+    "NaN parameter": (["train", "--device", "gpu:power_cap_w=nan"], "power_cap_w='nan'"),
+    "unknown optimizer": (["train", "--optimizer", "lion"], "no optimizer 'lion'; known: sgd, momentum, adam"),
+    "unknown loss": (["train", "--loss", "hinge"], "no loss 'hinge'; known: "),
+    "loss that does not fit": (["train", "xor", "--loss", "cross_entropy"], "needs class labels"),
+    "zero epochs": (["train", "--epochs", "0"], "epochs 0: needs a whole number from 1"),
+    "negative batch": (["compare", "--batch", "-3"], "batch -3"),
+    "zero seeds": (["compare", "--seeds", "0"], "seeds 0"),
+    "zero seeds to train": (["train", "--seeds", "0"], "seeds 0"),
+    "negative seed": (["compare", "--seed", "-1"], "seed -1"),
+    "target above one": (["compare", "--target", "95"], "target 95"),
+    "until above one": (["train", "--until", "95"], "95: needs a value above 0 and up to 1"),
+    "resume from nowhere": (["train", "--resume"], "needs a checkpoint"),
+    "checkpoint of many seeds": (["train", "--checkpoint", "c", "--seeds", "2"], "one run"),
+    "no checkpoint": (["train", "--resume", "--checkpoint", "c"], "there is no checkpoint c"),
+    "checkpoint that is none": (["train", "--resume", "--checkpoint", "junk"], "checkpoint junk cannot be read"),
+    "checkpoint in no folder": (["train", "--checkpoint", "none/c"], "there is no folder none"),
+    "JSON in no folder": (["compare", "--json", "none/a.json"], "none/a.json cannot be written: there is no folder"),
+    "JSON of training in no folder": (["train", "--json", "none/a.json"], "there is no folder"),
+    "JSON that is a folder": (["train", "--json", "."], "is a folder"),
+    "CSV in no folder": (["compare", "--csv", "none/a.csv"], "there is no folder"),
+    "HTML in no folder": (["compare", "--html", "none/a.html"], "there is no folder"),
+    "figure in no folder": (["compare", "--figure", "none/a.png"], "there is no folder"),
+    "figure of no kind": (["compare", "--figure", "a.xyz"], "a.xyz cannot be drawn: .*png"),
+    "figure without an ending": (["compare", "--figure", "a"], "a cannot be drawn: .*png"),
+    "unknown component": (["components", "flux"], "no component value holds 'flux'"),
+    "device name that is none": (["new-device", "1x"], "1x"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused_is_one_sentence_before_any_training(
+    case: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, words = REFUSED[case]
+    Path("junk").write_text("not a checkpoint")
+    monkeypatch.setattr(train, "learning_rule", lambda name: lambda *step: pytest.fail("trained"))
+    assert run(monkeypatch, *arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith("hwsim: ")
+    assert "Traceback" not in err
+    assert re.search(words, line), line
+
+
+def test_divergence_is_one_sentence_with_step_and_layer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "train", "--learning-rate", "1e30") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("hwsim: training diverged at step 2: fc2/w: ")
+    assert err.count("\n") == 1
+
+
+def test_a_full_disk_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "train", "--epochs", "1", "--no-controls", "--json", "/dev/full") == 2
+    assert capsys.readouterr().err == "hwsim: /dev/full cannot be written: No space left on device\n"
+
+
+def test_an_interrupt_without_a_checkpoint(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "learning_rule", lambda name: interrupted)
+    assert run(monkeypatch, "train") == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "hwsim: interrupted"
+
+
+# -- true processes ----------------------------------------------------------------------------------------
+
+HWSIM = [sys.executable, "-c", "from hwsim.cli import main; main()"]
+
+
+def test_a_process_that_is_refused() -> None:
+    done = subprocess.run([*HWSIM, "train", "--device", "nope"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("hwsim: no device 'nope'; installed: ")
+
+
+def test_a_process_that_prints_json(tmp_path: Path) -> None:
+    arguments = ["compare", "--devices", "digital:int8", *QUICK, "--json", "-"]
+    done = subprocess.run([*HWSIM, *arguments], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert strict(done.stdout)["summary"][0]["device"] == "digital:int8"
+    assert "\x1b" not in done.stderr  # no progress bar where nobody watches
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    done = subprocess.run(
+        ["bash", "-c", '"$0" -c "from hwsim.cli import main; main()" components | head -1', sys.executable],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.startswith("name")
+    assert "Traceback" not in done.stderr
