@@ -22,7 +22,7 @@ from hwsim.nn import Model, Network
 from hwsim.optim import optimizer as make_optimizer
 from hwsim.progress import progress_bar
 from hwsim.report.comparison import Comparison
-from hwsim.run import Run
+from hwsim.run import Run, made_with
 from hwsim.train import check_settings, fit, model_text
 
 FORMAT = 1  # of the JSON
@@ -110,6 +110,7 @@ def compare(
         {
             "hwsim_comparison": FORMAT,
             "version": version("hwsim"),
+            "made_with": made_with(),
             "model": model_text(model),
             "layers": len(exact.layers),
             "data": {"name": data.name, "sha256": data.sha256, "test_images": len(data.x_test)},

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import platform
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,20 @@ from hwsim.cost import STEP_PHASES, Phase
 from hwsim.ledger import Interval, Ledger
 from hwsim.nn import Network
 
+THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 TRAINING_PHASES = (Phase.SETUP, *STEP_PHASES)  # what energy to a target includes: everything but evaluation
+
+
+def made_with() -> dict[str, Any]:
+    """What equal bits depend on besides the seed: libraries, machine, and threads as the environment sets them."""
+    return {
+        "hwsim": version("hwsim"),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "processors": os.cpu_count(),
+        **{name: os.environ.get(name) for name in THREAD_SETTINGS},
+    }
 
 
 @dataclass(frozen=True)

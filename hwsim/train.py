@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import platform
 import re
 import signal
 import threading
@@ -28,11 +26,10 @@ from hwsim.nn import Model, Network
 from hwsim.optim import Optimizer
 from hwsim.optim import optimizer as make_optimizer
 from hwsim.progress import progress_bar
-from hwsim.run import Epoch, Run
+from hwsim.run import Epoch, Run, made_with
 from hwsim.tape import HostOp
 
 EVALUATION_ROWS = 1024  # rows of one evaluation batch
-THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 CLOSE_ENOUGH = 0.4  # where targets are values: an output nearer than this to its target counts as right
 
 
@@ -230,13 +227,7 @@ class _Keeper:
         integers = {name: value for name, value in arrays.items() if isinstance(value, int)}
         meta = {
             "settings": self.settings,
-            "made_with": {
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-                "machine": platform.machine(),
-                "processors": os.cpu_count(),
-                **{name: os.environ.get(name) for name in THREAD_SETTINGS},
-            },
+            "made_with": made_with(),
             "step": self.step,
             "losses": self.losses,
             "epochs": [asdict(epoch) for epoch in self.run.epochs],
