@@ -26,6 +26,8 @@ FULL = 0.1  # a card counts as filled where launching takes less than this share
 LARGEST_BATCH = 2**24
 BYTES_PER_VALUE = 4.0  # of input data, which arrives in 32 bits
 
+RESOLUTION = 1.05  # ratios nearer to 1 hang on what the models leave out (a fused kernel, a cast), and rank nobody
+
 Totals = dict[tuple[str, ...], Value]
 
 
@@ -194,10 +196,14 @@ def ranked(found: Mapping[str, Value]) -> dict[str, dict[str, Any]]:
     for name, others in ratios.items():
         ratio = others[best] if best is not None and name != best else Interval(1.0, 1.0, 1.0)
         result[name] = {
-            "ratio_to_best": {**ratio._asdict(), "separated": ratio.low > 1 or ratio.high < 1, "best": name == best},
+            "ratio_to_best": {
+                **ratio._asdict(),
+                "separated": ratio.low > RESOLUTION or ratio.high < 1 / RESOLUTION,
+                "best": name == best,
+            },
             "rank": {
-                "first": 1 + sum(other.low > 1 for other in others.values()),
-                "last": len(found) - sum(other.high < 1 for other in others.values()),
+                "first": 1 + sum(other.low > RESOLUTION for other in others.values()),
+                "last": len(found) - sum(other.high < 1 / RESOLUTION for other in others.values()),
             },
         }
     return result

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from hwsim.cost import (
+    POWER_CAP,
     Certainty,
-    Component,
     OpTime,
     Part,
     Phase,
@@ -162,7 +162,7 @@ class Costing:
                 if is_positive(seconds):
                     certainty = Certainty.MEASURED
                     if "certainty" in by:
-                        certainty = time_certainty(self.components[device], waited_for)
+                        certainty = self.time_certainty(device, waited_for, uses)
                     spent[place, device, part, certainty].add(calls * seconds)
 
         def row(place: Place, device: Any, name: str, part: Part, value: str, timing: Certainty) -> Row:
@@ -183,6 +183,19 @@ class Costing:
                 for name, power in powers.items():
                     if is_positive(power):
                         yield row(place, device, name, why, value, timing), seconds * power
+
+    def time_certainty(self, device: Any, waited_for: Collection[str], uses: Mapping[str, Use]) -> Certainty:
+        """The weakest certainty among what a time rests on; a power cap is met by energies, and static power."""
+        components = self.components[device]
+        rests_on = [components[name].quantity("time_s") for name in waited_for if name in components]
+        if POWER_CAP in waited_for:
+            rests_on += [Quantity.of(device.power_cap_w), *(components[name].quantity("energy_j") for name in uses)]
+            rests_on += [part.quantity("static_power_w") for part in components.values()]
+        found = Certainty.MEASURED
+        for quantity in rests_on:
+            if quantity.nominal > 0:
+                found = weaker(found, quantity.certainty)
+        return found
 
     def time_rows(self, by: Collection[str] = TimeRow._fields) -> Iterator[tuple[TimeRow, Value]]:
         """The serial time [s]; layer and phase are told apart only where `by` has them."""
@@ -246,15 +259,6 @@ def grouped(
 def is_positive(value: Value) -> bool:
     """Whether a float, or the nominal one of [1 + draws], is above zero."""
     return bool(value[0] > 0) if isinstance(value, np.ndarray) else value > 0
-
-
-def time_certainty(components: Mapping[str, Component], names: Collection[str]) -> Certainty:
-    """The weakest certainty among the times of the components called `names`."""
-    found = Certainty.MEASURED
-    for name in names:
-        if name in components:
-            found = weaker(found, components[name].quantity("time_s").certainty)
-    return found
 
 
 def table(groups: Mapping[tuple[str, ...], float], by: Sequence[str]) -> str:

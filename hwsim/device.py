@@ -255,9 +255,8 @@ class Device(ABC):
         """What the newest forward that is still held left behind is no longer needed."""
 
     def product(self, a: Array, b: Array) -> Array:
-        """a [..., m, k] @ b [..., k, n], where both operands change (attention)."""
-        quantize = self.policy.quantize_values
-        return self.policy.round_output(self.xp, quantize(self.xp, a) @ quantize(self.xp, b))
+        """a [..., m, k] @ b [..., k, n], where both operands change (attention), and arrive as `policy` rounds them."""
+        return a @ b
 
     def start_activation(self, activation: Activation, n: int) -> None:
         """Set activation.state for n units of this substrate's own nonlinearity."""
@@ -309,11 +308,7 @@ class Device(ABC):
             return self._uses[op]
         except KeyError:
             found = self.activity(op)
-            stray = set(found or ()) - set(self.components)
-            if stray:
-                raise PluginError(
-                    f"{self.spec}: activity() names {sorted(stray)}, which are no components of it"
-                ) from None
+            check_uses(self, op, found)
             self._uses[op] = found
             return found
 
@@ -338,8 +333,12 @@ class Device(ABC):
         """This substrate's own nonlinearity for n units, charged to `ledger`."""
         return Activation(self, n, name, ledger if ledger is not None else Ledger(), shape_only)
 
-    def multiply(self, a: Array, b: Array, *, ledger: Ledger) -> Array:
-        """a [..., m, k] @ b [..., k, n], where both operands change; by this device or its host."""
+    def multiply(self, a: Array, b: Array, *, ledger: Ledger, gradient: str = "") -> Array:
+        """a [..., m, k] @ b [..., k, n], where both operands change; by this device or its host.
+
+        `gradient`: which of the two, "a" or "b", is an error on its way back. No stream belongs to such a product, so
+        that a policy which rounds gradients stochastically rounds these to nearest, as it does values.
+        """
         if a.ndim != b.ndim or a.shape[:-2] != b.shape[:-2] or a.shape[-1] != b.shape[-2]:
             raise ShapeError(f"product of {a.shape} and {b.shape}: needs [..., m, k] and [..., k, n]")
         op = Product(Kind.PRODUCT, a.shape[-2], a.shape[-1], b.shape[-1], math.prod(a.shape[:-2]))
@@ -347,7 +346,13 @@ class Device(ABC):
         ledger.charge(device, op, device.held_bits(op))
         if isinstance(a, Shape):
             return Shape(*a.shape[:-1], b.shape[-1])
-        return device.product(a, b)
+        if not device.rounds:
+            return device.product(a, b)
+        formats = device.policy
+        error = formats.quantize_values if formats.stochastic else formats.quantize_gradients
+        a = (error if gradient == "a" else formats.quantize_values)(device.xp, a)
+        b = (error if gradient == "b" else formats.quantize_values)(device.xp, b)
+        return formats.round_output(device.xp, device.product(a, b))
 
 
 def rounding_contract(formats: Policy) -> Contract:
@@ -363,6 +368,20 @@ def rounding_contract(formats: Policy) -> Contract:
         deterministic=not formats.stochastic,
         rounding_bound=True,
     )
+
+
+def check_uses(device: Device, op: Op, uses: Mapping[str, Use] | None) -> None:
+    """Refuse an `activity` that is not uses of the device's own components, with a PluginError."""
+    for name, component in device.components.items():
+        if not isinstance(component, Component):
+            raise PluginError(f"{device.spec}: component {name!r} is {component!r}; needs a Component(...)")
+    for name, use in (uses or {}).items():
+        if name not in device.components:
+            raise PluginError(f"{device.spec}: activity() names {name!r}, which is no component of it ({op})")
+        if not isinstance(use, Use) or not use.actions >= 0 or not use.units > 0:
+            raise PluginError(
+                f"{device.spec}: activity() says {name}={use!r}; needs Use(actions >= 0, units > 0) ({op})"
+            )
 
 
 @cache

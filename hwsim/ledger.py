@@ -53,8 +53,8 @@ class Cell(NamedTuple):
 class Ledger:
     """What one run asked of its devices.
 
-    Stored: integer calls by (layer, phase, device, op), recorded actual counts, tiles, live and peak held bits.
-    Everything else is derived, so that a run can be costed again with other component values.
+    Stored: integer calls by (layer, phase, device, op), recorded actual counts, tiles, held bits: live, and at their
+    peak outside evaluation. Everything else is derived, so that a run can be costed again with other component values.
     """
 
     def __init__(self) -> None:
@@ -78,7 +78,8 @@ class Ledger:
         self.calls[self.layer, self.phase, device, op] += 1  # type: ignore[index]
         if held_bits:
             self.live_bits[device] += held_bits
-            self.peak_bits[device] = max(self.peak_bits[device], self.live_bits[device])
+            if self.phase is not Phase.EVALUATE:  # which has batches of another size
+                self.peak_bits[device] = max(self.peak_bits[device], self.live_bits[device])
 
     def record(self, device: Any, op: Op, counts: Mapping[str, Any]) -> None:
         """Add the actual actions of one call, where they depend on values; 0-d arrays are not synchronised."""
@@ -89,33 +90,52 @@ class Ledger:
     def merge(self, other: Ledger) -> None:
         """Add another run's calls, counts and tiles to this one's; peaks are the larger of the two."""
         for cell, calls in other.calls.items():
-            self.calls[cell] += calls
-        for cell, counts in other.actual.items():
-            mine = self.actual.setdefault(cell, {})
-            for component, count in counts.items():
-                mine[component] = mine.get(component, 0) + count
+            self._add(Cell(*cell), calls, other.actual.get(cell, {}))
         self.tiles.update(other.tiles)
         for device, bits in other.live_bits.items():
             self.live_bits[device] += bits
         for device, bits in other.peak_bits.items():
             self.peak_bits[device] = max(self.peak_bits[device], bits)
 
+    def _add(self, cell: Cell, calls: int, counts: Mapping[str, Any]) -> None:
+        """Add calls with their actual counts; where only one side has such, the other's are the expected ones."""
+        before = self.calls[cell]
+        self.calls[cell] += calls
+        mine = self.actual.get(cell, {})
+        if not mine and not counts:
+            return
+        uses = cell.device.uses(cell.op)
+        expected = {name: use.actions for name, use in uses.items()}
+        self.actual[cell] = {
+            name: mine.get(name, before * expected.get(name, 0)) + counts.get(name, calls * expected.get(name, 0))
+            for name in dict.fromkeys([*mine, *counts])
+        }
+
     # -- devices -----------------------------------------------------------------------------------------
 
-    def devices(self) -> dict[Any, str]:
-        """Every device that was programmed or did something, with a label of its own: its spec, numbered if needed."""
+    def labels(self) -> dict[Any, str]:
+        """A label for every device that was programmed or did something, and its hosts: its spec, numbered if needed.
+
+        In order of tiles, so that a network that is built anew gives its devices the labels of one that has run.
+        """
         labels: dict[Any, str] = {}
         used: dict[str, int] = defaultdict(int)
         for device in [device for device, _ in self.tiles] + [cell[2] for cell in self.calls]:
-            if device not in labels:
+            while device is not None and device not in labels:
                 used[device.spec] += 1
                 count = used[device.spec]
                 labels[device] = device.spec if count == 1 else f"{device.spec}#{count}"
+                device = getattr(device, "host_device", None)
         return labels
+
+    def devices(self) -> dict[Any, str]:
+        """Every device that was programmed or did something, with its label."""
+        used = {device for device, _ in self.tiles} | {cell[2] for cell in self.calls}
+        return {device: label for device, label in self.labels().items() if device in used}
 
     def with_devices(self, devices: Mapping[str, Any]) -> Ledger:
         """The same calls on other devices, by label: the run costed again. Raises ConfigError for unknown labels."""
-        labels = self.devices()
+        labels = self.labels()
         missing = set(devices) - set(labels.values())
         if missing:
             raise ConfigError(f"no device {sorted(missing)} in this ledger; it has {sorted(labels.values())}")
@@ -124,12 +144,14 @@ class Ledger:
             return devices.get(labels[device], device)
 
         result = Ledger()
-        for (layer, phase, device, op), calls in self.calls.items():
-            result.calls[Cell(layer, phase, other(device), op)] += calls
-        result.actual = {Cell(c.layer, c.phase, other(c.device), c.op): dict(v) for c, v in self.actual.items()}
+        for cell, calls in self.calls.items():
+            layer, phase, device, op = cell
+            result._add(Cell(layer, phase, other(device), op), calls, self.actual.get(cell, {}))
         result.tiles = {(other(device), name): shape for (device, name), shape in self.tiles.items()}
-        result.live_bits.update({other(device): bits for device, bits in self.live_bits.items()})
-        result.peak_bits.update({other(device): bits for device, bits in self.peak_bits.items()})
+        for device, bits in self.live_bits.items():
+            result.live_bits[other(device)] += bits
+        for device, bits in self.peak_bits.items():
+            result.peak_bits[other(device)] += bits
         return result
 
     # -- deriving ----------------------------------------------------------------------------------------

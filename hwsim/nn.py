@@ -216,14 +216,18 @@ class Network:
         if tuple(x.shape[1:]) != needed:
             raise ShapeError(f"input has shape {tuple(x.shape)}, the network needs [m, {', '.join(map(str, needed))}]")
         self.tape.sink = sink
-        first = next(iter(self.devices.values())) if "*" not in self.devices else self.devices["*"]
+        # The input arrives on the device of "*", or without one where the first layer needs it.
+        first = self.devices.get("*") or next((item.device for item in self.placed.values()), None)
+        first = first or next(iter(self.devices.values()))
         return self.model(self, self.constant(x, first))
 
     def predict(self, x: Array) -> Array:
         """The model's output for x [m, ...] as a host array; charged to the evaluation phase."""
         with self.ledger.scope(phase=Phase.EVALUATE):
-            y = self.forward(x).data
-            self.tape.release()
+            try:
+                y = self.forward(x).data
+            finally:
+                self.tape.release()
         return y if isinstance(y, Shape) else to_host(y)
 
     @property
@@ -239,16 +243,6 @@ class Network:
             if name.rpartition("/")[0] not in self.frozen and not isinstance(item, Activation):
                 count += math.prod(item.shape if isinstance(item, Tile) else item.data.shape)
         return count
-
-    def device_labels(self) -> dict[str, Device]:
-        """Every device that the ledger may name, by its label there: those with tiles, and their hosts."""
-        labels = {label: device for device, label in self.ledger.devices().items()}
-        for device in list(labels.values()):
-            host = device.host_device
-            while host is not None:
-                labels.setdefault(host.spec, host)
-                host = host.host_device
-        return labels
 
     def save(self) -> dict[str, Any]:
         """All state as host arrays and integers, by name."""
@@ -309,7 +303,7 @@ class Network:
                 data = asked.initial(generator(np, key_of("initial", self.seed, name)), asked.shape)
             if asked.kind == "tile":
                 return device.program(data, name=name, ledger=ledger)
-            return Parameter(name, asked.layer, device, data if shape_only else device.asarray(data), ledger)
+            return Parameter(name, asked.layer, device, data if shape_only else device.asarray(data).copy(), ledger)
 
 
 def enclosing_layers(layer: str) -> list[str]:

@@ -114,7 +114,13 @@ bias_add = HostOp(
 @cache
 def scaled(factor: float) -> HostOp:
     """x times a constant."""
-    return HostOp("scale", lambda xp, x: (x * factor, None), lambda xp, saved, dy: (dy * factor,), same)
+    return HostOp(
+        "scale",
+        lambda xp, x: (x * factor, None),
+        lambda xp, saved, dy: (dy * factor,),
+        same,
+        backward_touches=lambda y, x: ([y], [x]),
+    )
 
 
 @cache
@@ -125,7 +131,7 @@ def causal_mask(length: int) -> HostOp:
         seen = xp.tri(length, dtype=bool)
         return xp.where(seen, x, xp.asarray(-1e9, dtype=x.dtype)), seen
 
-    return HostOp("mask", forward, lambda xp, seen, dy: (dy * seen,), same)
+    return HostOp("mask", forward, lambda xp, seen, dy: (dy * seen,), same, backward_touches=lambda y, x: ([y], [x]))
 
 
 def _softmax(xp: Namespace, x: Array) -> tuple[Array, Any]:

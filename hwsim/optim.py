@@ -35,12 +35,12 @@ class Optimizer(ABC):
 
     # -- taking (called by the tape, in the backward phase) --------------------------------------------------
 
-    def collect(self, tile: Tile, x: Array, dy: Array) -> None:
+    def collect(self, tile: Tile, x: Array, dy: Array, x_values: int = 0) -> None:
         """Form the gradient of a tile now, or keep its operands where the substrate moves in place."""
         if self.in_place(tile):
             self._operands.append((tile.ledger.layer, tile, x, dy))
         else:
-            self._add(tile, tile.ledger, tile.gradient(x, dy), tile.device)
+            self._add(tile, tile.ledger, tile.gradient(x, dy, x_values), tile.device)
 
     def collect_parameter(self, parameter: Parameter, gradient: Array) -> None:
         """Take the gradient of an array that the host holds."""
@@ -110,10 +110,11 @@ class Optimizer(ABC):
     def work(
         self, ledger: Ledger, device: Device, name: str, size: int, *, flops: int, read: int, written: int
     ) -> None:
-        """Charge elementwise work on `size` values: flops, and arrays read and written, per value of 32 bits."""
+        """Charge elementwise work on `size` values: per value, flops and reads and writes in the master format."""
         known = self._ops.get((device, name, size))
         if known is None:
-            op = Elementwise(name, size, flops * size, 4 * read * size, 4 * written * size)
+            value_bytes = device.policy.master.bits // 8
+            op = Elementwise(name, size, flops * size, value_bytes * read * size, value_bytes * written * size)
             doer = device.who(op)
             known = self._ops[device, name, size] = doer, op, doer.held_bits(op)
         ledger.charge(*known)

@@ -64,8 +64,8 @@ class HostOp:
 class Sink(Protocol):
     """Who takes the gradients: an optimizer."""
 
-    def collect(self, tile: Tile, x: Array, dy: Array) -> None:
-        """A tile's operands x [..., m, k] and dy [..., m, n]."""
+    def collect(self, tile: Tile, x: Array, dy: Array, x_values: int = 0) -> None:
+        """A tile's operands x [..., m, k] and dy [..., m, n], and how many inputs are distinct (0: all)."""
 
     def collect_parameter(self, parameter: Parameter, gradient: Array) -> None:
         """The gradient of an array that the host holds."""
@@ -134,7 +134,7 @@ class Tape:
                 dy = rows(dy, tile)
             dx = tile.backward(dy) if x.wanted else None
             if sink is not None:
-                sink.collect(tile, data, dy)
+                sink.collect(tile, data, dy, x_values)
             return (reshaped(dx, x.shape) if flat and x.wanted else dx,)
 
         if flat:
@@ -167,8 +167,8 @@ class Tape:
         y = device.multiply(a.data, b.data, ledger=ledger)
 
         def back(dy: Array) -> tuple[Array | None, ...]:
-            da = device.multiply(dy, transposed(b.data), ledger=ledger) if a.wanted else None
-            db = device.multiply(transposed(a.data), dy, ledger=ledger) if b.wanted else None
+            da = device.multiply(dy, transposed(b.data), ledger=ledger, gradient="a") if a.wanted else None
+            db = device.multiply(transposed(a.data), dy, ledger=ledger, gradient="b") if b.wanted else None
             return da, db
 
         return self._record((a, b), Value(y, device, a.wanted or b.wanted), back)
@@ -341,7 +341,7 @@ class Tape:
 
     def _costed(self, name: str, device: Device, flops: int, read: Shapes, written: Shapes) -> _Charge:
         """Who does an elementwise operation, and what it is; flops are per value of the largest array."""
-        bits = device.policy.value_bits
+        bits = device.policy.output.bits  # values lie in memory as products leave them
         sizes_read, sizes_written = ([math.prod(shape) for shape in shapes] for shapes in (read, written))
         op = Elementwise(
             name,

@@ -342,7 +342,7 @@ class Gradients:
     def _add(self, name: str, gradient: Array) -> None:
         self.found[name] = self.found[name] + gradient if name in self.found else gradient
 
-    def collect(self, tile: Tile, x: Array, dy: Array) -> None:
+    def collect(self, tile: Tile, x: Array, dy: Array, x_values: int = 0) -> None:
         self._add(tile.name, tile.gradient(x, dy))
 
     def collect_parameter(self, parameter: Parameter, gradient: Array) -> None:

@@ -281,7 +281,9 @@ def test_memory_traffic_is_every_operand_once():
         assert bytes_of(fp32, kind, m, k, n) == 4 * (m * k + k * n + m * n)
     assert bytes_of(bf16, Kind.FORWARD, m, k, n) == 2 * (m * k + k * n + m * n)
     assert bytes_of(bf16, Kind.GRADIENT, m, k, n) == 2 * (m * k + m * n) + 4 * k * n  # into fp32 master gradients
-    assert bytes_of(fp8, Kind.BACKWARD, m, k, n) == m * n + k * n + 2 * m * k  # results leave in bf16
+    # fp8: results leave in bf16, and dy is read in bf16 to be cast, written and read in fp8.
+    assert bytes_of(fp8, Kind.BACKWARD, m, k, n) == (2 + 1 + 1) * m * n + k * n + 2 * m * k
+    assert bytes_of(fp8, Kind.GRADIENT, m, k, n) == m * k + m * n + 4 * k * n  # both were cast before
     assert bytes_of(fp32, Kind.FORWARD, m, k, n, x_values=20) == 4 * (20 + k * n + m * n)
     assert bytes_of(fp32, Kind.FORWARD, m, k, n, stack=3) == 3 * 4 * (m * k + k * n + m * n)
 

@@ -401,7 +401,7 @@ def test_activity_must_name_components_of_the_device():
         def activity(self, op):
             return {"pump": Use(1)}
 
-    with pytest.raises(PluginError, match=r"free: activity\(\) names \['pump'\], which are no components of it"):
+    with pytest.raises(PluginError, match=r"free: activity\(\) names 'pump', which is no component of it"):
         Stray().program(W, name="w")
 
 

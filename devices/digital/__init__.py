@@ -123,7 +123,7 @@ class Digital(Device):
         cycle_s = Quantity(cycle, cycle, cycle, "one cycle of the clock", Certainty.DERIVED, "digital/clock")
         return {
             "mac": Component(Role.CORE, mac, cycle_s, leakage, node_nm=self.node_nm),
-            "register": Component(Role.CORE, library.special("register", self.node_nm), node_nm=self.node_nm),
+            "register": Component(Role.ON_CHIP_MEMORY, library.special("register", self.node_nm), node_nm=self.node_nm),
             "alu": Component(Role.CORE, vector.scaled(0.5, "one flop is half a MAC"), cycle_s, node_nm=self.node_nm),
             "sram_read": Component(Role.ON_CHIP_MEMORY, memory.read, cycle_s, memory.leakage, node_nm=self.node_nm),
             "sram_write": Component(Role.ON_CHIP_MEMORY, memory.write, cycle_s, node_nm=self.node_nm),
@@ -177,6 +177,11 @@ class Digital(Device):
         }
         if self.policy.scaling != "none":  # codes from values, values from sums: one multiplication each
             uses["alu"] = Use(op.left_values + op.stack * op.rows * op.columns, self.columns)
+            values = op.left_values  # of the operand that is made into codes: read as results lie, written as codes
+            uses["sram_read"] = self._read(
+                left_reads + op.right_bits * down + out_of + values * self.policy.output.bits
+            )
+            uses["sram_write"] = self._write(op.out_bits + into + values * op.left_value_bits)
         if into:
             uses["dram"] = Use(into + out_of)
         return uses

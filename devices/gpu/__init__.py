@@ -38,6 +38,7 @@ class Gpu(Device):
     default_preset = "h100"
     excluded = (
         "overlapping kernels, CUDA graphs and fused optimizers",
+        "kernels that find the scales of fp8 and int8, and cast to them (the bytes of casts are in)",
         "clock and voltage scaling, and power that depends on the data",
         "the processor that launches kernels (it is in the boundary)",
     )
@@ -185,8 +186,25 @@ class Gpu(Device):
             "sm_port": Use(found.port_bytes, self.sms),
             "l2_port": Use(found.l2_bytes),
             "l2_byte": Use(least_traffic(gemm, self.operand_sharing)),
-            "dram_byte": Use(gemm.dram_bytes),
+            "dram_byte": Use(gemm.dram_bytes + self._cast_bytes(op)),
         }
+
+    def _cast_bytes(self, op: Product) -> int:
+        """Bytes of making scaled operands before a product: read as results lie, written narrow.
+
+        Only formats with a scale per tensor need them: others are written by whoever makes the values. The cast is
+        fused with the kernel before, and launches nothing. A gradient product finds both operands made, by the
+        forward and the backward one; weights are made as they are updated.
+        """
+        if self.policy.scaling == "none" or op.kind is Kind.GRADIENT:
+            return 0
+        value, gradient, result, _ = self._bytes
+        x = op.x_values or op.stack * op.m * op.k
+        if op.kind is Kind.BACKWARD:
+            return op.stack * op.m * op.n * (result + gradient)
+        if op.kind is Kind.PRODUCT:
+            return (x + op.stack * op.k * op.n) * (result + value)
+        return x * (result + value)
 
     def _weights(self, op: Product) -> dict[str, Use]:
         """Programming writes the master weights, reading reads them, an update does both and reads the step.
