@@ -267,7 +267,7 @@ class _Keeper:
             losses = list(meta["losses"])
             net.load(_below(saved, "net/"))
             self.optimizer.load(_below(saved, "optimizer/"))
-            net.ledger.load(meta["ledger"], net.device_labels())
+            net.ledger.load(meta["ledger"], {label: d for d, label in net.ledger.labels().items()})
         except HwsimError as error:
             raise ConfigError(f"checkpoint {self.path} is not whole: {error}") from None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
