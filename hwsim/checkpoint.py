@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,7 +46,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The arrays and the meta data of a checkpoint. Raises ConfigError where it is unreadable or foreign."""
     path = Path(path)
     if not path.exists():
-        raise ConfigError(f"there is no checkpoint {path} to go on from; start without resume")
+        raise ConfigError(f"there is no checkpoint {path} to go on from; start without --resume")
     if not zipfile.is_zipfile(path) or not starts_with(path, b"PK"):
         raise ConfigError(f"checkpoint {path} cannot be read: it is no npz file, or only half of one")
     try:
@@ -83,7 +84,14 @@ def require_writable(path: str | Path) -> Path:
     folder = path.parent
     if not folder.is_dir():
         raise ConfigError(f"{path} cannot be written: there is no folder {folder}")
-    target = path if path.exists() else folder
-    if not os.access(target, os.W_OK):
-        raise ConfigError(f"{path} cannot be written: no permission")
+    try:
+        if path.is_file():
+            path.open("ab").close()
+        elif path.exists():  # a pipe or a device, which must not be opened twice
+            if not os.access(path, os.W_OK):
+                raise PermissionError(13, "no permission")
+        else:  # permissions do not tell what a file system takes: make a file
+            tempfile.NamedTemporaryFile(dir=folder, prefix=".hwsim-").close()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None
     return path

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
+import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from hwsim import __version__, data, registry
+from hwsim.arguments import device_names, model_and_data, numbers
 from hwsim.checkpoint import require_writable, write_text
 from hwsim.errors import ConfigError, HwsimError, Interrupted, TrainingError
 
@@ -36,8 +40,13 @@ JSON = "Write the result as JSON; '-' for standard output, which then holds noth
 
 def main() -> None:
     """Run the command line; what hwsim refuses becomes one sentence on standard error and exit status 2."""
+    if sys.stderr is None:  # closed: what is said there is for nobody
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the program runs
     try:
+        if sys.stdout is None:
+            raise ConfigError("standard output is closed, so there is nowhere to print to")
         status = app(prog_name="hwsim", standalone_mode=False)
+        sys.stdout.flush()  # here, where a full disk is still an error with a sentence
     except USAGE_ERROR as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             error.show()
@@ -50,6 +59,14 @@ def main() -> None:
         raise SystemExit(INTERRUPTED) from None
     except HwsimError as error:
         print(f"hwsim: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:
+        with contextlib.suppress(OSError):  # what could not be written must not be tried again at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # the reader has what it wanted
+            raise SystemExit(1) from None
+        what = error.filename or "the output cannot be written"
+        print(f"hwsim: {what}: {error.strerror or error}", file=sys.stderr)
         raise SystemExit(2) from None
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
@@ -113,7 +130,8 @@ def components(
     Example: hwsim components mac
     """
     from hwsim.library import entries
-    from hwsim.report.table import grid
+    from hwsim.report.notes import CERTAINTY_NOTE
+    from hwsim.report.table import grid, wrapped
 
     found = [entry for entry in entries() if name is None or name in entry.name]
     if not found:
@@ -122,8 +140,13 @@ def components(
     for entry in found:
         q = entry.quantity
         values = [f"{value:.4g}" for value in (q.low, q.nominal, q.high)]
-        lines.append([entry.name, *values, entry.unit, q.certainty, q.source])
-    print(grid(["name", "low", "nominal", "high", "unit", "certainty", "source"], lines))
+        lines.append([entry.name, *values, entry.unit, q.certainty])
+    head, rule, *rows = grid(["name", "low", "nominal", "high", "unit", "certainty"], lines).splitlines()
+    print(f"{head}\n{rule}")
+    for entry, row in zip(found, rows, strict=True):
+        print(row)
+        print(textwrap.indent(wrapped(entry.quantity.source, ""), "    "))
+    print(f"\n{wrapped(CERTAINTY_NOTE)}")
 
 
 @app.command()
@@ -181,8 +204,9 @@ def train(
 
     Example: hwsim train xor --device gpu:h100 --seeds 10
     """
-    from hwsim.report.runs import run_text, seeds_text
-    from hwsim.train import fit, model_text
+    from hwsim.report.runs import heading, run_text, seeds_text
+    from hwsim.report.units import title_of
+    from hwsim.train import fit, model_text, most_frequent_class_share
 
     if seeds < 1:
         raise ConfigError(f"seeds {seeds}: needs a whole number from 1")
@@ -197,7 +221,7 @@ def train(
     settings = recipe | {key: value for key, value in chosen.items() if value is not None}
     substrate, exact = registry.device(device), registry.device("ideal")
     keeping: dict[str, Any] = {"checkpoint": checkpoint, "checkpoint_every": checkpoint_every, "resume": resume}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for each in range(seed, seed + seeds):
         run = fit(network, dataset, substrate, seed=each, **keeping, **settings, progress=None)
         row = {
@@ -216,8 +240,12 @@ def train(
             frozen = run.network.layers[:-1]
             if frozen:
                 row["last_layer_only_accuracy"] = control(network, dataset, substrate, each, settings, frozen)
+        if not rows:
+            title, share = title_of(model_text(network)), most_frequent_class_share(dataset)
+            name = f"{title} on {dataset.name}"
+            say(json_path, heading(name, substrate.spec, dataset.classes, share, run.test_images))
         rows.append(row)
-        say(json_path, run_text(row, run.test_images))
+        say(json_path, run_text(row))
     if seeds > 1:
         say(json_path, seeds_text(rows, settings.get("until")))
     result = {
@@ -225,6 +253,7 @@ def train(
         "version": __version__,
         "model": model_text(network),
         "data": dataset.name,
+        "most_frequent_class_share": most_frequent_class_share(dataset),
         "rows": rows,
     }
     output(json_path, json.dumps(result, allow_nan=False))
@@ -273,7 +302,7 @@ def compare(
         settings["learning_rates"] = numbers(learning_rates, "learning rates")
     asked = {"epochs": epochs, "batch": batch, "optimizer": optimizer}
     settings |= {key: value for key, value in asked.items() if value is not None}
-    chosen = tuple(name.strip() for name in devices.split(",")) if devices is not None else DEFAULT_DEVICES
+    chosen = device_names(devices) if devices is not None else DEFAULT_DEVICES
     result = run_comparison(
         network, dataset, chosen, first_seed=seed, seeds=seeds, target=target, progress=None, **settings
     )
@@ -295,61 +324,6 @@ def first_line(thing: Any) -> str:
     return (inspect.getdoc(thing) or "").split("\n")[0]
 
 
-def model_name(text: str) -> tuple[str, dict[str, str]]:
-    """The name and parameters in NAME[:key=value]... Raises DeviceError where the text is malformed."""
-    parsed = registry.parse_device(text)
-    if parsed.preset is not None:
-        raise ConfigError(f"model {text!r}: {parsed.preset!r} is not key=value")
-    return parsed.name, parsed.parameters
-
-
-def model_and_data(text: str, data_name: str | None) -> tuple[Any, data.Dataset, dict[str, Any]]:
-    """The model with sizes that were not given taken from the data set, the data set, and the model's recipe.
-
-    A recipe is what a model is known to train with; what the command line says goes before it, general defaults last.
-    """
-    name, parameters = model_name(text)
-    factory = registry.load(registry.MODELS, "model", name)
-    known = inspect.signature(factory).parameters
-    for key in parameters:
-        if key not in known:
-            raise ConfigError(f"model {name!r} has no parameter {key!r}; it has: {', '.join(known) or 'none'}")
-    given = {key: literal(value) for key, value in parameters.items()}
-    recipe = dict(getattr(factory, "recipe", None) or {})
-    required = [key for key, each in known.items() if each.default is inspect.Parameter.empty and key not in given]
-    if not required:
-        recipe |= getattr(build(name, factory, given), "recipe", {})
-    dataset = data.load(data_name or recipe.get("data", "digits"))
-    recipe.pop("data", None)
-    outputs = dataset.classes or dataset.y_train.shape[-1]
-    sizes = {"inputs": dataset.features, "outputs": outputs, "vocabulary": dataset.classes, "length": dataset.features}
-    taken = {key: size for key, size in sizes.items() if key in known and key not in given}
-    return build(name, factory, taken | given), dataset, recipe
-
-
-def build(name: str, factory: Any, parameters: dict[str, Any]) -> Any:
-    """The model that a factory makes. Raises ConfigError where it refuses."""
-    try:
-        return factory(**parameters)
-    except HwsimError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"model {name!r} cannot be built from {parameters}: {error}") from None
-
-
-def literal(text: str) -> int | float | str | bool | None:
-    """A number, truth value or None where the text is one."""
-    words: dict[str, bool | None] = {"true": True, "false": False, "none": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return text
-
-
 def control(
     network: Any, dataset: data.Dataset, device: Any, seed: int, settings: dict[str, Any], frozen: Sequence[str] = ()
 ) -> float | None:
@@ -360,14 +334,6 @@ def control(
         return fit(network, dataset, device, seed=seed, frozen=frozen, **settings).test_accuracy
     except TrainingError:
         return None
-
-
-def numbers(text: str, what: str) -> tuple[float, ...]:
-    """Comma separated numbers. Raises ConfigError where one is none."""
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise ConfigError(f"{what} {text!r}: write numbers separated by commas") from None
 
 
 def writable(json_path: str | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -22,11 +23,12 @@ from hwsim.nn import Model, Network
 from hwsim.optim import optimizer as make_optimizer
 from hwsim.progress import progress_bar
 from hwsim.report.comparison import Comparison
+from hwsim.report.units import plural
 from hwsim.run import Run, made_with
-from hwsim.train import check_settings, fit, model_text
+from hwsim.train import check_settings, fit, model_text, most_frequent_class_share, one_device, require_objects
 
 FORMAT = 1  # of the JSON
-LEARNING_RATES = (0.1, 0.3, 1.0)  # tried on the validation split for every row alike
+LEARNING_RATES = (0.1, 0.3, 1.0, 3.0)  # tried on the validation split for every row alike
 MARGIN = 0.02  # the target lies so far below what exact arithmetic reaches
 DEFAULT_DEVICES = (
     "ideal",
@@ -37,6 +39,8 @@ DEFAULT_DEVICES = (
     "gpu:gtx580",
 )
 NOT_REACHED = "not reached"
+
+Devices = Device | str | Mapping[str, Device | str] | Sequence[Device | str]
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Settings:
 def compare(
     model: Model,
     data: Dataset,
-    devices: Mapping[str, Device | str] | Sequence[str] = DEFAULT_DEVICES,
+    devices: Devices = DEFAULT_DEVICES,
     *,
     epochs: int = 10,
     batch: int = 32,
@@ -73,11 +77,13 @@ def compare(
     validation split, with the first seed and equal trials. `target`: the validation accuracy that the headline
     counts joules to; None: what exact arithmetic reaches at its last epoch, mean over the seeds, less two points.
     Each row is trained a second time with only its last layer trained, as a control, with trials of its own. Where
-    training diverges, the row says so.
+    training diverges, the row says so. `progress`: whether to show a bar (None: on a terminal, and elsewhere a line
+    on standard error that says how much there is to do).
 
     Raises ConfigError or ShapeError before any training where a setting is out of range or shapes do not fit, and
     TrainingError where exact arithmetic diverges at every learning rate, so that there is no target.
     """
+    require_objects(model, data)
     settings = Settings(
         epochs, min(batch, len(data.x_train)), seeds, first_seed, optimizer, tuple(learning_rates), target
     )
@@ -86,6 +92,8 @@ def compare(
     boundary = boundary or standard_boundary()
     exact_name = next((name for name, device in named.items() if device.spec == "ideal"), None)
     jobs = (len(named) + (exact_name is None)) * 2 * (len(settings.learning_rates) + seeds - 1)
+    if progress is None and not sys.stderr.isatty():
+        print(plural(jobs, "training"), file=sys.stderr, flush=True)
     with progress_bar("compare", jobs, shown=progress) as tick:
         reference = named[exact_name] if exact_name is not None else registry.device("ideal")
         exact = train_row(model, data, reference, settings, tick)
@@ -113,9 +121,16 @@ def compare(
             "made_with": made_with(),
             "model": model_text(model),
             "layers": len(exact.layers),
-            "data": {"name": data.name, "sha256": data.sha256, "test_images": len(data.x_test)},
+            "data": {
+                "name": data.name,
+                "sha256": data.sha256,
+                "test_images": len(data.x_test),
+                "classes": data.classes,
+                "most_frequent_class_share": most_frequent_class_share(data),
+            },
             "settings": {**vars(settings), "learning_rates": list(settings.learning_rates)},
             "target_validation_accuracy": goal,
+            "exact_validation_accuracy": spread([run.validation_accuracy for run in exact.full.trained])["mean"],
             "boundary": boundary.as_dict(),
             "policies": {name: device.policy.describe() for name, device in named.items()},
             "excluded": {name: list(type(device).excluded) for name, device in named.items()},
@@ -126,25 +141,29 @@ def compare(
     )
 
 
-def placed(devices: Mapping[str, Device | str] | Sequence[str]) -> dict[str, Device]:
-    """Devices by name, made from their strings where they are strings. Raises ConfigError for none, or one twice."""
+def placed(devices: Devices) -> dict[str, Device]:
+    """Devices by name, made from their strings where they are strings; the name of a device in a list is its string.
+
+    Raises ConfigError for none, or one twice.
+    """
+    if isinstance(devices, Device | str):
+        devices = [devices]
     if not devices:
         raise ConfigError("compare needs at least one device")
     if isinstance(devices, Mapping):
-        return {name: registry.device(d) if isinstance(d, str) else d for name, d in devices.items()}
-    twice = sorted({name for name in devices if list(devices).count(name) > 1})
+        return {name: one_device(device) for name, device in devices.items()}
+    names = [each if isinstance(each, str) else one_device(each).spec for each in devices]
+    twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ConfigError(f"compare got {', '.join(twice)} twice; name each device once")
-    return {name: registry.device(name) for name in devices}
+        raise ConfigError(f"compare got {', '.join(twice)} twice; name each device once, or give a dictionary of names")
+    return {name: one_device(device) for name, device in zip(names, devices, strict=True)}
 
 
 def check(settings: Settings) -> None:
     """Refuse settings out of range before anything is trained."""
-    check_settings(epochs=settings.epochs, batch=settings.batch, checkpoint_every=None, until=None)
+    check_settings(epochs=settings.epochs, batch=settings.batch, seed=settings.first_seed)
     if settings.seeds < 1:
         raise ConfigError(f"seeds {settings.seeds}: needs a whole number from 1")
-    if settings.first_seed < 0:
-        raise ConfigError(f"seed {settings.first_seed}: needs a whole number from 0")
     if not settings.learning_rates:
         raise ConfigError("compare needs at least one learning rate to try")
     if len(set(settings.learning_rates)) < len(settings.learning_rates):
@@ -307,8 +326,11 @@ def device_summary(name: str, row: Row, exact: Row, goal: float, bills: Bills) -
         device_j, wall = (joined(draws) if costs else 0.0 for draws in zip(*reached, strict=True))
     ledger, _ = merged(full.trained)
     setup_j, steps_j = (float(ledger.total_j(phases=phases)) for phases in ((Phase.SETUP,), STEP_PHASES))
+    host = row.device.host_device
     entry = {
         "device": name,
+        "kind": type(row.device).name,
+        "host": None if host is None else host.spec,
         "learning_rate": full.learning_rate,
         "trials": trials(full),
         "seeds_diverged": bills.settings.seeds - len(full.trained),

@@ -52,7 +52,10 @@ class TimeRow(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """The 90% interval of a derived total: 5%, the value at nominal components, 95%."""
+    """The 90% interval of a derived total: 5%, the value at nominal components, 95%.
+
+    The nominal is no quantile: where many like parts compete for a maximum of time, most draws lie above it.
+    """
 
     low: float
     nominal: float

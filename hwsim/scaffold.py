@@ -175,7 +175,8 @@ def imported(source: str) -> set[str]:
 def new_device(name: str, folder: Path) -> list[Path]:
     """Write the package `hwsim-NAME` into `folder`, and return its files.
 
-    Raises ConfigError where the name is no good or taken, or where the package's folder exists.
+    Raises ConfigError where the name is no good or taken, where the package's folder exists, and where `folder` is
+    missing or cannot be written.
     """
     if not NAME.fullmatch(name):
         raise ConfigError(
@@ -185,6 +186,8 @@ def new_device(name: str, folder: Path) -> list[Path]:
     if name in installed(DEVICES):
         raise ConfigError(f"device name {name!r} is taken: such a device is installed; choose another")
     root = folder / f"hwsim-{name}"
+    if not folder.is_dir():
+        raise ConfigError(f"there is no folder {folder} to write {root.name} into; make it, or give another --folder")
     if root.exists():
         raise ConfigError(f"{root} exists; choose another name or folder, or remove it")
     words = re.split("[-_]", name)
@@ -205,8 +208,11 @@ def new_device(name: str, folder: Path) -> list[Path]:
     }
     files = {path: text.format(name=name, cls=cls, package=package) for path, text in texts.items()}
     files[f"{package}/presets.toml"] = PRESETS + values.rstrip() + "\n"
-    for path, text in files.items():
-        target = root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
+    try:
+        for path, text in files.items():
+            target = root / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{root} cannot be written: {error.strerror or error}") from None
     return [root / path for path in files]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from hwsim import registry
 from hwsim.arrays import Array, Shape, generator, key_of
 from hwsim.checkpoint import read_checkpoint, require_writable, write_checkpoint
 from hwsim.data import Dataset
@@ -26,17 +27,17 @@ from hwsim.nn import Model, Network
 from hwsim.optim import Optimizer
 from hwsim.optim import optimizer as make_optimizer
 from hwsim.progress import progress_bar
+from hwsim.report.units import CLOSE_ENOUGH
 from hwsim.run import Epoch, Run, made_with
 from hwsim.tape import HostOp
 
 EVALUATION_ROWS = 1024  # rows of one evaluation batch
-CLOSE_ENOUGH = 0.4  # where targets are values: an output nearer than this to its target counts as right
 
 
 def fit(
     model: Model,
     data: Dataset,
-    device: Device | Mapping[str, Device],
+    device: Device | str | Mapping[str, Device | str],
     *,
     epochs: int = 10,
     batch: int = 32,
@@ -54,23 +55,29 @@ def fit(
 ) -> Run:
     """Train `model` on `data` with every product done by `device` (or by layer name, "*" for all others).
 
-    Mini-batches are drawn without replacement, in an order that depends on `seed` and the epoch alone; rows that
-    do not fill a batch wait for the next epoch. `loss` None: cross-entropy for classes, squared error for values
-    ("mse" on classes: against one-hot targets). `frozen`: layers that are not trained. `until`: stop after the epoch
-    that reaches this validation accuracy.
-    `checkpoint`: a file that is kept whole, written every `checkpoint_every` steps (None: every epoch) and when the
-    run is asked to stop; with `resume`, training goes on from it and ends with the same bits as if never stopped.
+    A device may be given by its string, such as "gpu:h100". Mini-batches are drawn without replacement, in an order
+    that depends on `seed` and the epoch alone; rows that do not fill a batch wait for the next epoch. `loss` None:
+    cross-entropy for classes, squared error for values ("mse" on classes: against one-hot targets). `frozen`: layers
+    that are not trained. `until`: stop after the epoch that reaches this validation accuracy.
+    `checkpoint`: a new file that is kept whole, written every `checkpoint_every` steps (None: every epoch) and when
+    the run is asked to stop; with `resume`, training goes on from it and ends with the same bits as if never stopped.
     `progress`: whether to show a bar (None: on a terminal).
 
     Raises ConfigError, DataError or ShapeError before training, TrainingError where it diverges, and Interrupted
     when it was stopped by SIGINT or SIGTERM with a checkpoint.
     """
-    check_settings(epochs=epochs, batch=batch, checkpoint_every=checkpoint_every, until=until)
+    require_objects(model, data)
+    check_settings(epochs=epochs, batch=batch, seed=seed, checkpoint_every=checkpoint_every, until=until)
     mover = make_optimizer(optimizer, learning_rate)
     loss_op = loss_for(data, loss)
     take_step = learning_rule(rule)
     if resume and checkpoint is None:
         raise ConfigError("resume needs a checkpoint to go on from")
+    if checkpoint_every is not None and checkpoint is None:
+        raise ConfigError(f"checkpoint_every {checkpoint_every} needs a checkpoint to write; give --checkpoint FILE")
+    if checkpoint is not None and not resume and Path(checkpoint).exists():
+        raise ConfigError(f"{checkpoint} exists; give --resume to go on from it, or another file")
+    device = made(device)
     outputs = require_fit(model, data, device, loss_op)
     one_hot = np.eye(outputs, dtype=np.float32) if data.classes and loss_op is LOSSES["mse"] else None
     net = Network(model, device, seed=seed, frozen=frozen)
@@ -118,7 +125,9 @@ def fit(
             if keeper.due() or stop_asked():
                 keeper.write()
             if stop_asked():
-                raise Interrupted(f"stopped after step {keeper.step} of {total}; {checkpoint} holds it, resume goes on")
+                raise Interrupted(
+                    f"stopped after step {keeper.step} of {total}; {checkpoint} holds it; add --resume to go on"
+                )
         keeper.write()
         with _naming(f"after step {keeper.step}", learning_rate):
             run.test_accuracy = accuracy(net, data.x_test, data.y_test, data.classes)
@@ -134,22 +143,60 @@ def loss_for(data: Dataset, name: str | None = None) -> HostOp:
 
 
 def require_fit(model: Model, data: Dataset, device: Device | Mapping[str, Device], loss: HostOp) -> int:
-    """The number of outputs, if inputs, outputs and targets fit each other. Raises ShapeError before any training."""
+    """The number of outputs, if inputs, outputs and targets fit each other. Raises ShapeError before any training.
+
+    A model may say what its inputs are (`reads`: "token ids" or "real-valued inputs"); data of the other kind are
+    refused.
+    """
     x, y, needed = data.x_train, data.y_train, tuple(model.input_shape)
-    if x.shape[1:] != needed:
-        raise ShapeError(f"{data.name} has inputs of shape {list(x.shape[1:])}, the network needs {list(needed)}")
-    made: Any = Network(model, device, shape_only=True).predict(Shape(2, *needed))
-    outputs = tuple(made.shape)
+    have = "token ids" if x.dtype.kind == "i" else "real-valued inputs"
+    reads = getattr(model, "reads", have)
+    name = getattr(model, "__name__", type(model).__name__)
+    if reads != have or x.shape[1:] != needed:
+        known = getattr(model, "recipe", {}).get("data")
+        raise ShapeError(
+            f"{name} reads {reads} {list(needed)}, {data.name} has {have} {list(x.shape[1:])}"
+            + (f"; try --data {known}" if known and known != data.name else "")
+        )
+    traced: Any = Network(model, device, shape_only=True).predict(Shape(2, *needed))
+    outputs = tuple(traced.shape)
     targets = (2, *y.shape[1:])
     if data.classes and outputs[-1] < data.classes:
         raise ShapeError(
-            f"{data.name} has {data.classes} classes, the network {outputs[-1]} outputs; it needs one for each class"
+            f"{data.name} has {data.classes} classes, {name} {outputs[-1]} outputs; it needs one for each class"
         )
     try:
         loss.shape(outputs, (*targets, outputs[-1]) if data.classes and loss is LOSSES["mse"] else targets)
-    except ShapeError as error:
-        raise ShapeError(f"{data.name} does not fit the network's output: {error}") from None
+    except ShapeError:
+        kind = f"class labels {list(y.shape[1:]) or ''}".rstrip() if data.classes else f"targets {list(y.shape[1:])}"
+        raise ShapeError(
+            f"{data.name} has {kind} for each sample, {name} gives outputs {list(outputs[1:])}: {loss.name} cannot "
+            "compare them"
+        ) from None
     return int(outputs[-1])
+
+
+def require_objects(model: Any, data: Any) -> None:
+    """Refuse names and other things where a model and a data set are needed, with a ConfigError."""
+    if not callable(model) or not hasattr(model, "input_shape"):
+        raise ConfigError(f"model {model!r}: needs a network with an input_shape, such as hwsim.model('mlp')")
+    if not isinstance(data, Dataset):
+        raise ConfigError(f"data {data!r:.80}: needs a data set, such as hwsim.data.load('digits')")
+
+
+def made(device: Any) -> Device | dict[str, Device]:
+    """Devices, made from their strings where they are strings. Raises ConfigError for anything else."""
+    if isinstance(device, Mapping):
+        return {name: one_device(each) for name, each in device.items()}
+    return one_device(device)
+
+
+def one_device(device: Any) -> Device:
+    """A device, made from its string where it is one. Raises ConfigError for anything else."""
+    found = registry.device(device) if isinstance(device, str) else device
+    if not isinstance(found, Device):
+        raise ConfigError(f"device {device!r:.80}: needs a device or its string, such as hwsim.device('gpu:h100')")
+    return found
 
 
 def model_text(model: Model) -> str:
@@ -157,11 +204,15 @@ def model_text(model: Model) -> str:
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(model))
 
 
-def check_settings(*, epochs: int, batch: int, checkpoint_every: int | None, until: float | None) -> None:
-    """Refuse counts below one and an accuracy outside 0..1, with a ConfigError."""
+def check_settings(
+    *, epochs: int, batch: int, seed: int, checkpoint_every: int | None = None, until: float | None = None
+) -> None:
+    """Refuse counts below one, a seed below zero and an accuracy outside 0..1, with a ConfigError."""
     for name, count in (("epochs", epochs), ("batch", batch), ("checkpoint_every", checkpoint_every)):
         if count is not None and count < 1:
             raise ConfigError(f"{name} {count}: needs a whole number from 1")
+    if seed < 0:
+        raise ConfigError(f"seed {seed}: needs a whole number from 0")
     if until is not None and not 0 < until <= 1:
         raise ConfigError(f"accuracy to stop at {until:g}: needs a value above 0 and up to 1")
 
@@ -183,6 +234,13 @@ def accuracy(net: Network, x: Array, y: Array, classes: int) -> float:
     return float(right / len(x))
 
 
+def most_frequent_class_share(data: Dataset) -> float | None:
+    """What always answering the most frequent class of the test split would reach; None where there are no classes."""
+    if not data.classes:
+        return None
+    return float(np.bincount(data.y_test.reshape(-1)).max() / data.y_test.size)
+
+
 def _reached(run: Run, until: float | None) -> bool:
     return until is not None and run.validation_accuracy >= until
 
@@ -193,7 +251,7 @@ def _naming(when: str, learning_rate: float) -> Iterator[None]:
     try:
         yield
     except NotFiniteError as error:
-        hint = f"a learning rate below {learning_rate:g} may help"
+        hint = f"a tenth of the learning rate, {learning_rate / 10:g}, may help"
         raise TrainingError(f"training diverged {when}: {error}; {hint}") from None
 
 

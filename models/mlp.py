@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from hwsim import nn
 from hwsim.errors import ConfigError
@@ -25,7 +25,8 @@ class Mlp:
     output: str | None = None
     bias: bool = True
     initial: Initial | None = field(default=None, repr=False)  # of weights and biases; None: by activation, and zero
-    recipe: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    recipe: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    reads: ClassVar[str] = "real-valued inputs"
 
     def __post_init__(self) -> None:
         if len(self.widths) < 2 or min(self.widths) < 1:
@@ -55,7 +56,7 @@ class Mlp:
 
 
 def mlp(
-    widths: Sequence[int] | None = None,
+    widths: str | Sequence[int] | None = None,
     activation: str | None = "relu",
     *,
     hidden: str | Sequence[int] = (32,),
@@ -66,15 +67,20 @@ def mlp(
 ) -> Mlp:
     """A multilayer perceptron, such as mlp([64, 32, 10]) for the 8x8 digits.
 
-    Or by its hidden widths alone, which may be text such as "256-128", between `inputs` and `outputs`.
+    Or by its hidden widths alone, between `inputs` and `outputs`. Both may be text, such as "256-128".
     """
-    if widths is None:
-        try:
-            inner = [int(width) for width in str(hidden).split("-")] if isinstance(hidden, str | int) else list(hidden)
-        except ValueError:
-            raise ConfigError(f"hidden widths {hidden!r}: write them as 256-128") from None
-        widths = [inputs, *inner, outputs]
-    return Mlp(tuple(widths), activation, output, bias)
+    all_widths = [inputs, *whole(hidden, "hidden"), outputs] if widths is None else whole(widths, "widths")
+    return Mlp(tuple(all_widths), activation, output, bias)
+
+
+def whole(widths: str | int | Sequence[int], what: str) -> list[int]:
+    """Widths as numbers, from such or from text. Raises ConfigError for other text."""
+    if not isinstance(widths, str | int):
+        return list(widths)
+    try:
+        return [int(width) for width in str(widths).split("-")]
+    except ValueError:
+        raise ConfigError(f"{what} {widths!r}: write widths as 256-128") from None
 
 
 def xor() -> Mlp:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from hwsim import nn, ops
 from hwsim.errors import ConfigError
 from hwsim.nn import Network
 from hwsim.tape import Value
+
+RECIPE = {"data": "corpus", "epochs": 1, "batch": 32, "learning_rate": 0.003, "optimizer": "adam"}
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,7 @@ class Gpt:
 
     Pre-norm blocks of causal attention and a GELU layer four times as wide. The host looks the embedding up; the
     unembedding is a tile of its own, as a table that is looked up is no matrix that is multiplied by.
+    `recipe`: settings of hwsim.fit that this network is known to train with.
     """
 
     vocabulary: int
@@ -24,6 +28,8 @@ class Gpt:
     width: int = 64
     heads: int = 4
     layers: int = 2
+    recipe: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    reads: ClassVar[str] = "token ids"
 
     def __post_init__(self) -> None:
         sizes = (self.vocabulary, self.length, self.width, self.heads, self.layers)
@@ -60,6 +66,6 @@ def small(rng: Any, shape: tuple[int, ...]) -> Any:
     return 0.02 * rng.standard_normal(shape)
 
 
-def gpt(*, vocabulary: int, length: int = 64, width: int = 64, heads: int = 4, layers: int = 2) -> Gpt:
-    """A small causal transformer over `vocabulary` tokens, such as gpt(vocabulary=65) for characters."""
-    return Gpt(vocabulary, length, width, heads, layers)
+def gpt(*, vocabulary: int = 128, length: int = 64, width: int = 64, heads: int = 4, layers: int = 2) -> Gpt:
+    """A small causal transformer over `vocabulary` tokens, such as gpt(vocabulary=65); the default is ASCII."""
+    return Gpt(vocabulary, length, width, heads, layers, RECIPE)

@@ -134,7 +134,7 @@ def test_a_stop_request_writes_and_names_the_file(
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with monkeypatch.context() as patch:
         patch.setattr(train, "learning_rule", lambda name: rule)
-        with pytest.raises(Interrupted, match=rf"stopped after step 7 of 20; {path} holds it"):
+        with pytest.raises(Interrupted, match=rf"stopped after step 7 of 20; {path} holds it; add --resume to go on"):
             hwsim.fit(MLP, few, hwsim.device("ideal"), epochs=4, batch=20, checkpoint=path)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
     assert read_checkpoint(path)[1]["step"] == 7  # the step in hand was finished
@@ -273,11 +273,12 @@ def test_other_data_refuse_a_resume_and_nothing_else(few: Dataset, written: Path
     settings: dict[str, Any] = {"epochs": 3, "optimizer": "adam", "checkpoint": written}
     with pytest.raises(DataError, match=f"other rows of few .sha256 {few.sha256[:12]}, now {other.sha256[:12]}"):
         hwsim.fit(MLP, other, hwsim.device("digital:int8"), **settings, resume=True)
-    assert hwsim.fit(MLP, other, hwsim.device("digital:int8"), **settings).steps == 9  # anew, over the old file
+    with pytest.raises(ConfigError, match="exists; give --resume to go on from it, or another file"):
+        hwsim.fit(MLP, other, hwsim.device("digital:int8"), **settings)  # nor is it overwritten
 
 
 def test_there_must_be_something_to_go_on_from(few: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"there is no checkpoint .*start without resume"):
+    with pytest.raises(ConfigError, match=r"there is no checkpoint .*start without --resume"):
         hwsim.fit(MLP, few, hwsim.device("ideal"), checkpoint=tmp_path / "none", resume=True)
 
 
@@ -357,6 +358,12 @@ def test_a_failed_write_leaves_the_older_file_whole(
 def test_where_files_can_be_written(tmp_path: Path) -> None:
     assert require_writable(tmp_path / "a") == tmp_path / "a"
     assert not (tmp_path / "a").exists()
+    (tmp_path / "old").write_text("old")
+    require_writable(tmp_path / "old")
+    assert (tmp_path / "old").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    with pytest.raises(ConfigError, match="/proc/x cannot be written"):  # where permissions say that one could
+        require_writable("/proc/x")
     with pytest.raises(ConfigError, match="is a folder"):
         require_writable(tmp_path)
     with pytest.raises(ConfigError, match="there is no folder"):

@@ -112,9 +112,14 @@ def test_components_are_listed_with_ranges_and_sources(
 ) -> None:
     assert run(monkeypatch, "components", "dram") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["name", "low", "nominal", "high", "unit", "certainty", "source"]
-    assert len(lines) > 3
-    assert all("dram" in line.split()[0] for line in lines[2:])
+    assert lines[0].split() == ["name", "low", "nominal", "high", "unit", "certainty"]
+    values, rest = lines[2 : lines.index("")], lines[lines.index("") + 1 :]
+    names = [line.split()[0] for line in values if not line.startswith(" ")]
+    assert len(names) > 3
+    assert all("dram" in name for name in names)
+    assert values[1].startswith("    ")  # the source, below its value
+    assert max(map(len, values)) < 120
+    assert rest[0].startswith("How values are known: measured: ")
 
 
 def test_check_ends_with_the_kit_s_verdict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,10 +148,13 @@ def test_train_prints_accuracy_beside_its_controls(
 ) -> None:
     assert run(monkeypatch, "train", "mlp:hidden=8", "--device", "gpu:h100", "--epochs", "1", "--seeds", "2") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
+    assert lines.pop(0) == (
+        "Mlp 64-8-10 on digits by gpu:h100 (test split: accuracy in percent, 360 samples, most frequent class 11.9%)"
+    )
     for seed, line in enumerate(lines[:2]):
         assert line.startswith(f"seed {seed}: test accuracy ")
-        for words in ("360 samples", "exact arithmetic ", "last layer only ", "35 steps in 1 epochs", "J (", " a step"):
+        for words in ("exact arithmetic ", "last layer only ", "35 steps in 1 epoch,", "J (", " a step"):
             assert words in line
     assert lines[2].startswith("2 seeds: test accuracy ")
 
@@ -162,7 +170,27 @@ def test_train_xor_takes_its_recipe(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     capsys.readouterr()
     assert run(monkeypatch, "train", "xor", "--epochs", "3", "--json", "b.json") == 0
     assert strict(Path("b.json").read_text())["rows"][0]["steps"] == 3  # what is asked for goes first
-    assert "no cost" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "no cost" in out
+    assert "share of rows within 0.4 of the target" in out  # what an accuracy of values is
+
+
+@pytest.mark.parametrize("name", ["rnn:width=4", "gpt:width=4:heads=1:layers=1"])
+def test_language_models_take_their_recipe(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "train", name, "--batch", "1024", "--no-controls", "--json", "a.json") == 0
+    result = strict(Path("a.json").read_text())
+    assert result["data"] == "corpus"
+    assert result["rows"][0]["epochs"] == 1
+    assert 0.1 < result["most_frequent_class_share"] < 0.4
+    assert "most frequent class" in capsys.readouterr().out
+
+
+def test_widths_may_be_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "train", "mlp:widths=64-7-10", "--epochs", "1", "--no-controls", "--json", "a.json") == 0
+    assert "widths=(64, 7, 10)" in strict(Path("a.json").read_text())["model"]
+    assert capsys.readouterr().out.startswith("Mlp 64-7-10 on digits")
 
 
 def test_train_json_on_standard_output_is_alone_there(
@@ -173,7 +201,7 @@ def test_train_json_on_standard_output_is_alone_there(
     row = strict(out)["rows"][0]
     assert "exact_arithmetic_accuracy" not in row
     assert set(row["history"][0]) == {"epoch", "steps", "loss", "validation_accuracy", "energy_j", "time_s"}
-    assert err.startswith("seed 0: test accuracy")
+    assert "\nseed 0: test accuracy" in err
 
 
 def test_a_control_that_diverges_does_not_end_the_run(
@@ -227,8 +255,8 @@ def test_compare_writes_all_that_is_asked_for(
     files = ["--json", "a.json", "--csv", "a.csv", "--html", "a.html", "--figure", "a.svg"]
     assert run(monkeypatch, "compare", "--devices", "ideal, digital:int8", *QUICK, *files) == 0
     out, err = capsys.readouterr()
-    assert "Mlp 64-32-10 on digits: 1 epochs, batch 32, sgd, 1 seed" in out
-    assert err == "figure: a.svg\n"
+    assert "Mlp 64-32-10 on digits: 1 epoch, batch 32, sgd, 1 seed" in out
+    assert err == "4 trainings\nfigure: a.svg\n"  # two devices, each whole and with its last layer alone
     assert [row["device"] for row in strict(Path("a.json").read_text())["rows"]] == ["ideal", "digital:int8"]
     assert Path("a.csv").read_text().count("\n") == 3
     assert "<table>" in Path("a.html").read_text(encoding="utf-8")
@@ -268,19 +296,30 @@ REFUSED = {
     "unknown preset": (["train", "--device", "gpu:h1000"], "no preset .*'h1000'; .*h100"),
     "unknown parameter": (["train", "--device", "gpu:speed=3"], "no parameter 'speed'; it has: "),
     "malformed device": (["train", "--device", "gpu::"], "has an empty part"),
-    "no devices": (["compare", "--devices", ""], "empty part"),
+    "no devices": (["compare", "--devices", ""], "a device name is empty"),
+    "devices with a hole": (["compare", "--devices", "ideal,,gpu"], "a device name is empty"),
     "device twice": (["compare", "--devices", "gpu,gpu"], "gpu twice"),
     "device file that is missing": (["check", "none.py:Chip"], "no file 'none.py'"),
     "unknown model": (["train", "mpl"], "no model 'mpl'; .*did you mean 'mlp'"),
     "unknown model parameter": (["train", "mlp:depth=3"], "no parameter 'depth'; it has: .*hidden"),
+    "misspelt model parameter": (["train", "mlp:hiden=3"], "did you mean 'hidden'"),
+    "widths in words": (["train", "mlp:widths=big"], "widths 'big': write widths as 256-128"),
     "model with a preset": (["train", "mlp:big"], "'big' is not key=value"),
     "model that refuses": (["train", "mlp:hidden=0"], "widths of one or more"),
     "model that cannot be built": (["train", "mlp:inputs=many"], "mlp"),
     "unknown data": (["train", "--data", "mnist"], "no data set 'mnist'; known: .*mnist5k"),
     "missing data": (["train", "--data", "npz:none.npz"], "none.npz"),
-    "inputs that do not fit": (["train", "xor", "--data", "digits"], "the network needs .2."),
-    "outputs that do not fit": (["train", "mlp:outputs=3"], "10 classes, the network 3 outputs"),
-    "text for a network of numbers": (["train", "mlp", "--data", "corpus"], "does not fit the network's output"),
+    "inputs that do not fit": (["train", "xor", "--data", "digits"], r"reads .* \[2\], digits has .*; try --data xor"),
+    "outputs that do not fit": (["train", "mlp:outputs=3"], "10 classes, Mlp 3 outputs"),
+    "text for a network of numbers": (["train", "mlp", "--data", "corpus"], r"corpus has token ids \[64\]$"),
+    "numbers for a network of text": (
+        ["train", "gpt", "--data", "digits"],
+        r"Gpt reads token ids \[64\], digits has real-valued inputs \[64\]; try --data corpus$",
+    ),
+    "one target for two outputs": (
+        ["train", "mlp:outputs=2", "--data", "xor"],
+        r"xor has targets \[1\] for each sample, Mlp gives outputs \[2\]: squared_error cannot compare them$",
+    ),
     "negative learning rate": (["train", "--learning-rate", "-0.1"], "learning rate -0.1: needs a finite value above"),
     "zero learning rate": (["train", "--learning-rate", "0"], "learning rate 0"),
     "NaN learning rate": (["train", "--learning-rate", "nan"], "learning rate nan"),
@@ -298,15 +337,19 @@ REFUSED = {
     "zero seeds": (["compare", "--seeds", "0"], "seeds 0"),
     "zero seeds to train": (["train", "--seeds", "0"], "seeds 0"),
     "negative seed": (["compare", "--seed", "-1"], "seed -1"),
+    "negative seed to train": (["train", "--seed", "-1"], "seed -1: needs a whole number from 0"),
     "target above one": (["compare", "--target", "95"], "target 95"),
     "until above one": (["train", "--until", "95"], "95: needs a value above 0 and up to 1"),
     "resume from nowhere": (["train", "--resume"], "needs a checkpoint"),
+    "existing checkpoint": (["train", "--checkpoint", "junk"], "junk exists; give --resume to go on from it, or"),
+    "intervals of no checkpoint": (["train", "--checkpoint-every", "3"], "needs a checkpoint"),
     "checkpoint of many seeds": (["train", "--checkpoint", "c", "--seeds", "2"], "one run"),
     "no checkpoint": (["train", "--resume", "--checkpoint", "c"], "there is no checkpoint c"),
     "checkpoint that is none": (["train", "--resume", "--checkpoint", "junk"], "checkpoint junk cannot be read"),
     "checkpoint in no folder": (["train", "--checkpoint", "none/c"], "there is no folder none"),
     "JSON in no folder": (["compare", "--json", "none/a.json"], "none/a.json cannot be written: there is no folder"),
     "JSON of training in no folder": (["train", "--json", "none/a.json"], "there is no folder"),
+    "JSON where no file can be": (["train", "--json", "/proc/a.json"], "/proc/a.json cannot be written"),
     "JSON that is a folder": (["train", "--json", "."], "is a folder"),
     "CSV in no folder": (["compare", "--csv", "none/a.csv"], "there is no folder"),
     "HTML in no folder": (["compare", "--html", "none/a.html"], "there is no folder"),
@@ -315,6 +358,9 @@ REFUSED = {
     "figure without an ending": (["compare", "--figure", "a"], "a cannot be drawn: .*png"),
     "unknown component": (["components", "flux"], "no component value holds 'flux'"),
     "device name that is none": (["new-device", "1x"], "1x"),
+    "device in a file": (["new-device", "x", "--folder", "junk"], "no folder junk"),
+    "device in no folder": (["new-device", "x", "--folder", "none"], "no folder none"),
+    "device where no file can be": (["new-device", "x", "--folder", "/proc"], "/proc/hwsim-x cannot be written"),
 }  # fmt: skip
 
 
@@ -356,6 +402,27 @@ def test_an_interrupt_without_a_checkpoint(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr(train, "learning_rule", lambda name: interrupted)
     assert run(monkeypatch, "train") == 130
     assert capsys.readouterr().err.splitlines()[-1] == "hwsim: interrupted"
+
+
+def test_a_full_disk_below_standard_output_is_one_sentence() -> None:
+    for command in ("devices", "components"):  # less and more than what is kept back before it is written
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([*HWSIM, command], stdout=full, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 2
+        assert done.stderr == "hwsim: the output cannot be written: No space left on device\n"
+
+
+def test_a_closed_standard_output_is_one_sentence() -> None:
+    done = subprocess.run(["bash", "-c", '"$@" >&-', "_", *HWSIM, "devices"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "hwsim: standard output is closed, so there is nowhere to print to\n"
+
+
+def test_a_closed_standard_error_changes_nothing(tmp_path: Path) -> None:
+    arguments = ["compare", "--devices", "ideal", *QUICK]
+    done = subprocess.run(["bash", "-c", '"$@" 2>&-', "_", *HWSIM, *arguments], capture_output=True, cwd=tmp_path)
+    assert done.returncode == 0
+    assert b"What each reaches" in done.stdout
 
 
 # -- true processes ----------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from hwsim.device import Device
 from hwsim.errors import ConfigError, DeviceError, ShapeError, TrainingError
 from hwsim.library import node_scale
 from hwsim.report.comparison import Comparison
+from hwsim.report.table import components
 from hwsim.run import Epoch, Run
 
 compare = importlib.import_module("hwsim.compare")  # hwsim.compare itself is the function of that name
@@ -206,6 +207,13 @@ def test_a_device_and_its_host_are_told_apart(corners: Dataset) -> None:
     assert any(name.endswith("(idle)") for name in part["energy_by_component_j"])
     assert part["host_energy_j"] == pytest.approx(math.fsum(by_host.values()), rel=1e-12)
     assert 0 < part["host_energy_j"] < part["energy_per_step_j"]["nominal"]
+    table = quick(corners, {"my guest": Guest(), "digital:fp32": "digital:fp32"}, seeds=1, target=0.5)
+    (shares, own), text = (dict(components(table.data))[name] for name in ("my guest", "digital:fp32")), str(table)
+    assert "host.mac (idle) " in shares
+    assert "board (launch) " in shares
+    assert "host." not in own  # what is a host there is a row of its own here
+    assert "Host of my guest: digital:fp32, " in text
+    assert "Host of digital" not in text
 
 
 def test_a_card_is_filled_at_the_smallest_power_of_two(toys: Comparison) -> None:
@@ -552,7 +560,7 @@ def test_rows_carry_what_was_promised(toys: Comparison, corners: Dataset) -> Non
         assert set(row["energy_per_step_j"]) == {"low", "nominal", "high"}
         assert row["version"] == hwsim.__version__
     assert toys.data["excluded"]["toy"] == ["everything that matters"]
-    assert "Left out of toy: everything that matters." in str(toys)
+    assert "Left out of toy, card, free setup: everything that matters." in str(toys)
     table = quick(corners, ["gpu:h100:precision=bf16"], seeds=1)
     assert table.rows[0]["preset"] == "h100"
     assert table.rows[0]["parameters"] == {"precision": "bf16"}
@@ -626,8 +634,38 @@ def test_settings_out_of_range_are_refused_before_training(
 
 
 def test_shapes_that_do_not_fit_are_refused(corners: Dataset) -> None:
-    with pytest.raises(ShapeError, match="the network needs"):
+    with pytest.raises(ShapeError, match=r"Mlp reads real-valued inputs \[3\], corners has real-valued inputs \[2\]"):
         hwsim.compare(models.mlp([3, 2]), corners, ["ideal"])
+
+
+def test_devices_may_be_strings_or_objects(corners: Dataset) -> None:
+    options: dict[str, Any] = {"seeds": 1, "epochs": 1, "target": 0.5}
+    for devices in ("digital:int8", hwsim.device("digital:int8"), [hwsim.device("digital:int8")], ["digital:int8"]):
+        assert [row["device"] for row in quick(corners, devices, **options).rows] == ["digital:int8"]
+    with pytest.raises(ConfigError, match="digital:int8 twice"):
+        quick(corners, [hwsim.device("digital:int8"), "digital:int8"])
+    for wrong in ([3], {"a": 3}):
+        with pytest.raises(ConfigError, match=r"device 3: needs a device or its string"):
+            quick(corners, wrong)
+    with pytest.raises(ConfigError, match=r"model 'mlp': .*hwsim\.model\('mlp'\)"):
+        hwsim.compare("mlp", corners)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"data 'digits': .*hwsim\.data\.load\('digits'\)"):
+        hwsim.compare(MLP, "digits")  # type: ignore[arg-type]
+
+
+def test_how_much_there_is_to_do_is_said_where_no_bar_can_be(
+    corners: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for progress, words in ((None, "6 trainings\n"), (False, "")):
+        quick(corners, ["ideal"], target=0.5, epochs=1, progress=progress)
+        assert capsys.readouterr().err == words  # 2 rates and 1 more seed, whole and with the last layer alone
+
+
+def test_the_default_rates_surround_the_best(digits: Dataset) -> None:
+    table = hwsim.compare(models.mlp([64, 32, 10]), digits, ["ideal", "digital:int8"], seeds=1)
+    for entry in table.summary:
+        assert None not in entry["trials"].values()
+        assert min(compare.LEARNING_RATES) < entry["learning_rate"] < max(compare.LEARNING_RATES)
 
 
 def test_the_default_devices_are_those_of_the_issue() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 import hwsim
 from hwsim import data, models
+from hwsim.bill import RESOLUTION
 from hwsim.errors import ConfigError
 from hwsim.report import figure, html, notes, table, units
 from hwsim.report.comparison import Comparison
@@ -126,18 +127,24 @@ def test_the_phases_of_a_step_add_up(found: Comparison) -> None:
 
 def test_the_text_says_what_the_rules_ask_for(found: Comparison) -> None:
     text = str(found)
+    words_of_it = " ".join(text.split())  # wherever lines are broken
     for words in (
         "Mlp 64-8-10 on digits: 2 epochs, batch 32, sgd, 2 seeds",
-        "360 samples",
-        "until 50.0% validation accuracy",
+        "accuracy in percent, 360 samples, most frequent class 11.9%",
+        "until the target of 50.0% on the validation split (as given by --target)",
+        "Rank and 'x best' are by the wall-plug column.",
         "has no cost",
         "bound by",
-        "measured  read  derived  recalled  assumed",
+        "of it by helper device measured read derived recalled assumed",
+        "How values are known: measured: ",
+        "J s",
         "Wall plug = PUE / supply efficiency",
         "host_power_w 25-65-150 (read)",
-        "the boundary's host processor takes: digital:int8",
+        "host share",
+        "Number formats of ideal, gpu:h100: fp32",
         "Number formats of gpu:h100:precision=bf16: bf16",
-        "Left out of gpu:h100: ",
+        "Left out of gpu:h100, gpu:h100:precision=bf16: ",
+        "Only gpu:h100, the first GPU of the list, has a row at the batch that fills it: ",
         "Left out of digital:int8: ",
         "Area unknown, so no ranking per mm2: digital:int8.",
         "First programming is charged",
@@ -146,7 +153,8 @@ def test_the_text_says_what_the_rules_ask_for(found: Comparison) -> None:
         "which fills it",
         "Everything is simulated",
     ):
-        assert words in text, words
+        assert words in words_of_it, words
+    assert max(map(len, text.split("\n\n")[-1].splitlines())) <= table.WIDTH
     assert "nan" not in text.lower()
     assert all(line == line.rstrip() for line in text.splitlines())
 
@@ -161,6 +169,32 @@ def test_what_cannot_be_told_apart_is_not_ranked(found: Comparison) -> None:
     assert line[-2:] == ["2", "1.4"]
     line = table.reached(changed(found, 1, ratio_to_best={**ratio, "best": True}, rank={"first": 1, "last": 1}))[1][1]
     assert line[-2:] == ["1", "1"]
+
+
+def test_where_the_target_comes_from(found: Comparison) -> None:
+    by_exact = copy.deepcopy(found.data)
+    by_exact["settings"]["target"], by_exact["exact_validation_accuracy"] = None, 0.52
+    assert "(2 points below what exact arithmetic reaches on the validation split, 52.0%)" in table.what_is_shown(
+        by_exact
+    )
+
+
+def test_what_an_accuracy_of_values_is(found: Comparison) -> None:
+    values = copy.deepcopy(found.data)
+    values["data"] |= {"classes": 0, "most_frequent_class_share": None}
+    assert "(share of rows within 0.4 of the target, in percent, 360 samples;" in table.what_is_shown(values)
+
+
+def test_the_host_s_share_stands_beside_the_wall_plug(found: Comparison) -> None:
+    columns, lines = table.reached(found.data)
+    place = columns.index("host share")
+    assert columns[place - 1] == "wall plug to target"
+    shares = [entry["wall_plug_host_share"] for entry in found.summary]
+    assert [line[place] for line in lines] == ["-", *(units.percent(share) for share in shares[1:])]
+
+
+def test_the_notes_name_the_resolution_of_ratios(found: Comparison) -> None:
+    assert any(f"within {100 * (RESOLUTION - 1):.0f}% of 1" in line for line in notes.notes(found.data))
 
 
 def test_targets_in_words(found: Comparison) -> None:

@@ -100,6 +100,19 @@ def test_the_name_of_an_installed_device_is_refused(tmp_path: Path) -> None:
         new_device("digital", tmp_path)
 
 
+def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for name in ("file", "none", "none/deeper"):
+        with pytest.raises(ConfigError, match=f"no folder .*{name}"):
+            new_device("chip", tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_that_takes_no_files_is_refused() -> None:
+    with pytest.raises(ConfigError, match="/proc/hwsim-chip cannot be written: "):
+        new_device("chip", Path("/proc"))
+
+
 def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "hwsim-chip").mkdir()
     (tmp_path / "hwsim-chip" / "mine.txt").write_text("work of years")

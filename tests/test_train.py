@@ -272,7 +272,9 @@ def test_progress_goes_to_standard_error_and_changes_nothing(
 
 
 def test_divergence_names_step_and_layer(few: Dataset) -> None:
-    with pytest.raises(TrainingError, match=r"at step 2: fc2/w: .*NaN or infinite.*below 1e\+30"):
+    with pytest.raises(
+        TrainingError, match=r"at step 2: fc2/w: .*NaN or infinite.*a tenth of the learning rate, 1e\+29, may help"
+    ):
         hwsim.fit(MLP, few, hwsim.device("ideal"), epochs=3, batch=20, learning_rate=1e30)
 
 
@@ -296,9 +298,15 @@ def test_a_wrong_shape_is_not_called_divergence(few: Dataset) -> None:
 @pytest.mark.parametrize(
     ("model", "name", "options", "error", "words"),
     [
-        (models.mlp([63, 10]), "digits", {}, ShapeError, r"inputs of shape \[64\], the network needs \[63\]"),
-        (models.mlp([64, 9]), "digits", {}, ShapeError, "10 classes, the network 9 outputs"),
-        (models.mlp([2, 2]), "xor", {}, ShapeError, "does not fit the network's output"),
+        (
+            models.mlp([63, 10]),
+            "digits",
+            {},
+            ShapeError,
+            r"inputs \[63\], digits has real-valued inputs \[64\]$",
+        ),
+        (models.mlp([64, 9]), "digits", {}, ShapeError, "10 classes, Mlp 9 outputs"),
+        (models.mlp([2, 2]), "xor", {}, ShapeError, r"targets \[1\] .*outputs \[2\]"),
         (models.xor(), "xor", {"loss": "cross_entropy"}, ConfigError, "needs class labels"),
         (models.mlp([64, 11]), "digits", {"loss": "mse"}, None, ""),
         (MLP, "digits", {"epochs": 0}, ConfigError, "epochs 0"),
@@ -313,6 +321,11 @@ def test_a_wrong_shape_is_not_called_divergence(few: Dataset) -> None:
         (MLP, "digits", {"resume": True}, ConfigError, "needs a checkpoint"),
         (MLP, "digits", {"frozen": ["fc1", "fc2"]}, ConfigError, "all layers are frozen"),
         (MLP, "digits", {"frozen": ["fc9"]}, ConfigError, "fc9"),
+        (MLP, "digits", {"seed": -1}, ConfigError, "seed -1"),
+        (MLP, "digits", {"checkpoint_every": 3}, ConfigError, "needs a checkpoint"),
+        (MLP, "digits", {"checkpoint": __file__}, ConfigError, "exists; give --resume to go on from it, or another"),
+        (models.gpt(), "digits", {}, ShapeError, "Gpt reads token ids .*, digits has real-valued .*--data corpus"),
+        ("mlp", "digits", {}, ConfigError, r"hwsim\.model\('mlp'\)"),
         (MLP, "digits", {"checkpoint": "no-such-folder/x"}, ConfigError, "no folder"),
     ],
 )
@@ -351,6 +364,23 @@ def test_token_windows_train_and_their_shapes_are_checked() -> None:
 
     trained = hwsim.fit(Tokens(), text, hwsim.device("ideal"), epochs=30, batch=8, learning_rate=1.0)
     assert trained.test_accuracy > 0.9  # the next token follows from the present one
+
+
+def test_devices_may_be_strings(few: Dataset) -> None:
+    by_string = hwsim.fit(MLP, few, {"*": "digital:int8"}, epochs=1)
+    assert by_string.test_accuracy == hwsim.fit(MLP, few, "digital:int8", epochs=1).test_accuracy
+    assert by_string.ledger.energy_j == hwsim.fit(MLP, few, hwsim.device("digital:int8"), epochs=1).ledger.energy_j
+    with pytest.raises(ConfigError, match=r"hwsim\.device\('gpu:h100'\)"):
+        hwsim.fit(MLP, few, 3, epochs=1)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"hwsim\.data\.load\('digits'\)"):
+        hwsim.fit(MLP, "digits", "ideal", epochs=1)  # type: ignore[arg-type]
+
+
+def test_the_most_frequent_class_is_counted_on_the_test_split() -> None:
+    x, y = np.zeros((10, 1)), np.array([0, 1] * 5)
+    found = data.from_arrays(x, y, x_test=np.zeros((4, 1)), y_test=np.array([0, 1, 1, 1]))
+    assert train.most_frequent_class_share(found) == 3 / 4
+    assert train.most_frequent_class_share(data.load("xor")) is None
 
 
 def test_a_model_without_repr_reads_alike_in_every_process() -> None:

@@ -7,13 +7,25 @@ from typing import Any
 
 from hwsim.report.units import percent
 
+CERTAINTIES = {
+    "measured": "by a run on hardware",
+    "read": "in the source that is named, or in a file that quotes it",
+    "derived": "arithmetic on other values, or the output of a tool",
+    "recalled": "well-known literature that was not opened",
+    "assumed": "a guess",
+}
+CERTAINTY_NOTE = "How values are known: " + "; ".join(f"{name}: {words}" for name, words in CERTAINTIES.items()) + "."
 RULES = (
     "'exact' is the same training in exact arithmetic, 'last layer' the same with only the last layer trained, at the "
     "best rate for that.",
+    "'host share' is the share of a step's joules at the wall plug that the boundary's host processor takes, the "
+    "computer that feeds every row alike; 'of it by helper device' is the share of device joules of the device "
+    "that does what this one cannot.",
     "The columns measured to assumed say how much of the joules rests on values that are known so (the weaker of "
     "power and time).",
-    "'x best' is by paired draws of all component values: where the 90% interval of the ratio spans 1, it says not "
-    "separated; a rank is a range where rows cannot be told apart.",
+    CERTAINTY_NOTE,
+    "'x best' is by paired draws of all component values: a ratio within 5% of 1, or whose 90% interval spans it, "
+    "is not separated; a rank is a range where rows cannot be told apart.",
     "'at 7 nm' scales only digital dynamic energy, with the band of the scaling laws alone.",
     "'bound by' is what the time is spent waiting for most, with its share of the time.",
     "'launch' is static power while a serial part (kernel launch, pipeline fill, settling) holds everything up; "
@@ -35,11 +47,20 @@ def notes(data: Mapping[str, Any]) -> list[str]:
         )
         + "."
     )
-    shares = [(entry["device"], entry["wall_plug_host_share"]) for entry in costed]
-    lines += listed("Of the joules at the wall plug, the boundary's host processor takes", shares)
-    lines += [f"Number formats of {name}: {policy}." for name, policy in data["policies"].items()]
-    left_out = {entry["device"]: data["excluded"][entry["device"]] for entry in costed}
-    lines += [f"Left out of {name}: {'; '.join(parts) or 'it does not say'}." for name, parts in left_out.items()]
+    lines += [
+        f"Host of {entry['device']}: {entry['host']}, the helper device that does what it cannot; its components are "
+        "listed as host.NAME."
+        for entry in costed
+        if entry["host_energy_j"]
+    ]
+    lines += [f"Number formats of {names}: {policy}." for policy, names in grouped(data["policies"])]
+    left_out = {entry["device"]: "; ".join(data["excluded"][entry["device"]]) or "it does not say" for entry in costed}
+    lines += [f"Left out of {names}: {parts}." for parts, names in grouped(left_out)]
+    if data["filled"]:
+        lines.append(
+            f"Only {data['filled'][0]['device']}, the first GPU of the list, has a row at the batch that fills it: "
+            "it shows what launches cost a GPU on so small a task, for which one card is enough; it is not ranked."
+        )
     unknown = [entry["device"] for entry in costed if entry["area_mm2"] is None]
     if unknown:
         lines.append(f"Area unknown, so no ranking per mm2: {', '.join(unknown)}.")
@@ -52,6 +73,14 @@ def notes(data: Mapping[str, Any]) -> list[str]:
         f"{', '.join(rates)}."
     )
     return [*lines, *RULES]
+
+
+def grouped(texts: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Equal texts once, each with the names that it is for, joined."""
+    names: dict[str, list[str]] = {}
+    for name, text in texts.items():
+        names.setdefault(text, []).append(name)
+    return [(text, ", ".join(each)) for text, each in names.items()]
 
 
 def listed(what: str, shares: list[tuple[str, float | None]]) -> list[str]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hwsim.report.notes import notes
-from hwsim.report.units import accuracy, engineering, interval, percent, share_of, title_of
+from hwsim.report.notes import CERTAINTIES, notes
+from hwsim.report.units import accuracy, engineering, interval, measure, percent, plural, share_of, title_of
 
 STEP_PARTS = ("forward", "backward", "update")
-CERTAINTIES = ("measured", "read", "derived", "recalled", "assumed")
+WIDTH = 110  # of running text
 SHOWN_SHARE = 0.01  # components below are left out of the text; the JSON has all
 
 Table = tuple[list[str], list[list[str]]]  # columns, lines
@@ -18,7 +19,7 @@ Table = tuple[list[str], list[list[str]]]  # columns, lines
 
 def text(data: Mapping[str, Any]) -> str:
     """The whole comparison as plain text."""
-    blocks = [title(data), what_is_shown(data), grid(*reached(data))]
+    blocks = [title(data), wrapped(what_is_shown(data), ""), grid(*reached(data))]
     if costed(data):
         blocks += [
             "What one training step costs (device joules, mean of all steps, with 90% intervals)",
@@ -30,30 +31,43 @@ def text(data: Mapping[str, Any]) -> str:
             "Throughput, at equal batch but for a filled card",
             grid(*throughput(data)),
         ]
-    return "\n\n".join([*blocks, *filled(data), "\n".join(notes(data))]) + "\n"
+    blocks += [wrapped(line, "") for line in filled(data)]
+    return "\n\n".join([*blocks, "\n".join(wrapped(line) for line in notes(data))]) + "\n"
+
+
+def wrapped(line: str, indent: str = "  ") -> str:
+    """Running text in lines that fit, the first of which stands out."""
+    return textwrap.fill(line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def title(data: Mapping[str, Any]) -> str:
     """Model, data and settings in a line."""
     settings = data["settings"]
     return (
-        f"{title_of(data['model'])} on {data['data']['name']}: {settings['epochs']} epochs, "
+        f"{title_of(data['model'])} on {data['data']['name']}: {plural(settings['epochs'], 'epoch')}, "
         f"batch {settings['batch']}, {settings['optimizer']}, {plural(settings['seeds'], 'seed')}"
     )
 
 
 def what_is_shown(data: Mapping[str, Any]) -> str:
     """What the first table shows."""
+    given, exact, source = data["settings"]["target"] is not None, data["exact_validation_accuracy"], data["data"]
+    origin = (
+        "as given by --target"
+        if given
+        else f"2 points below what exact arithmetic reaches on the validation split, {100 * exact:.1f}%"
+    )
+    what = measure(source["classes"], source["most_frequent_class_share"], source["test_images"])
     return (
-        f"What each reaches (test accuracy in percent on {data['data']['test_images']} samples, mean ± deviation over "
-        f"seeds),\nand the energy at the wall plug until "
-        f"{100 * data['target_validation_accuracy']:.1f}% validation accuracy"
+        f"What each reaches on the test split ({what}; mean ± deviation over seeds), "
+        f"and the energy at the wall plug until the target of {100 * data['target_validation_accuracy']:.1f}% on the "
+        f"validation split ({origin}). Rank and 'x best' are by the wall-plug column."
     )
 
 
 def reached(data: Mapping[str, Any]) -> Table:
     """Accuracy with its controls, and joules to the target."""
-    columns = ["device", "accuracy", "exact", "last layer", "wall plug to target", "device to target", "rank", "x best"]
+    columns = ["device", "accuracy", "exact", "last layer", "wall plug to target", "host share", "device to target"]
     lines = []
     for entry in data["summary"]:
         control = entry["last_layer_only_accuracy"]
@@ -63,12 +77,14 @@ def reached(data: Mapping[str, Any]) -> Table:
                 accuracy(entry["test_accuracy"]),
                 accuracy(entry["exact_arithmetic_accuracy"]),
                 "-" if control is None else accuracy(control),
-                *(target_text(entry, key, data) for key in ("energy_to_target_j", "device_energy_to_target_j")),
+                target_text(entry, "energy_to_target_j", data),
+                "-" if entry["wall_plug_host_share"] is None else percent(entry["wall_plug_host_share"]),
+                target_text(entry, "device_energy_to_target_j", data),
                 rank_text(entry["rank"]),
                 ratio_text(entry["ratio_to_best"]),
             ]
         )
-    return columns, lines
+    return [*columns, "rank", "x best"], lines
 
 
 def target_text(entry: Mapping[str, Any], key: str, data: Mapping[str, Any]) -> str:
@@ -135,20 +151,28 @@ def shares(data: Mapping[str, Any]) -> Table:
                 *(percent(entry["evidence_shares"].get(certainty, 0.0)) for certainty in CERTAINTIES),
             ]
         )
-    return ["device", *roles, "of it by host", *CERTAINTIES], lines
+    return ["device", *roles, "of it by helper device", *CERTAINTIES], lines
 
 
 def components(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     """By device: its larger components with their shares of a step's joules, largest first."""
-    found = []
+    found, kinds = [], {entry["device"]: entry["kind"] for entry in data["summary"]}
     for name, entry in costed(data):
         total = entry["energy_per_step_j"]["nominal"]
         parts = sorted(entry["energy_by_component_j"].items(), key=lambda item: -item[1])
         shown = [
-            f"{part.partition('.')[2] or part} {percent(j / total)}" for part, j in parts if j >= SHOWN_SHARE * total
+            f"{short(part, kinds[entry['device']])} {percent(j / total)}"
+            for part, j in parts
+            if j >= SHOWN_SHARE * total
         ]
         found.append((name, ", ".join(shown)))
     return found
+
+
+def short(part: str, own: str) -> str:
+    """A component without its device, or as the host's: "spin.array" of a spin -> "array", others "host.array"."""
+    device, _, name = part.rpartition(".")
+    return name if device == own else f"host.{name}"
 
 
 def throughput(data: Mapping[str, Any]) -> Table:
@@ -164,7 +188,7 @@ def throughput(data: Mapping[str, Any]) -> Table:
                 "-" if quick is None else engineering(quick, "/s"),
                 engineering(entry["samples_per_j"], "/J"),
                 engineering(entry["macs_per_j"], "MAC/J"),
-                engineering(entry["energy_delay_js"], "Js"),
+                engineering(entry["energy_delay_js"], "J s"),
             ]
         )
     return columns, lines
@@ -209,8 +233,3 @@ def grid(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
-
-
-def plural(count: int, what: str) -> str:
-    """A count and its noun."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"

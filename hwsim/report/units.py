@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+CLOSE_ENOUGH = 0.4  # where targets are values: a row is right where every output is nearer than this to its target
 PREFIXES = {-15: "f", -12: "p", -9: "n", -6: "u", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P"}
 
 
@@ -54,6 +55,19 @@ def accuracy(entry: Mapping[str, float | None]) -> str:
     if mean is None:
         return "diverged"
     return f"{100 * mean:.1f}" if deviation is None else f"{100 * mean:.1f} ± {100 * deviation:.1f}"
+
+
+def plural(count: int, what: str) -> str:
+    """A count and its noun."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def measure(classes: int, share: float | None, samples: int) -> str:
+    """What an accuracy is: a share of rows that are right, beside what always answering one class would reach."""
+    if not classes:
+        return f"share of rows within {CLOSE_ENOUGH:g} of the target, in percent, {plural(samples, 'sample')}"
+    often = "" if share is None else f", most frequent class {100 * share:.1f}%"
+    return f"accuracy in percent, {plural(samples, 'sample')}{often}"
 
 
 def share_of(parts: Mapping[str, float], names: Any, total: float) -> float:
