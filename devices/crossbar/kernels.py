@@ -1,0 +1,385 @@
+"""Numba kernels for what NumPy cannot do in few passes: pulse coincidences, cell steps, and converters with noise.
+
+Imported on first use only: importing this module imports Numba, and each kernel compiles when it is first called (a
+copy is kept on the disk where that can be written). Every kernel does row after row with float32 lanes, releases the
+interpreter's lock, and draws its noise from a counter, so that a result depends on no thread count. The array
+functions beside which they stand (pulses.py, moves.py, converters.py) say what they compute. Helpers are inlined by
+force, since a loop with a call in it is no vector code; products and sums of cells may fuse ("contract"), so that
+those agree with the array functions to float32's last bits, and trains and counts bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+from numba.extending import intrinsic
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # the increment and the two multipliers of SplitMix64 (Steele 2014)
+FIRST = np.uint64(0xBF58476D1CE4E5B9)
+SECOND = np.uint64(0x94D049BB133111EB)
+LOW24, SHIFT40 = np.uint64(0xFFFFFF), np.uint64(40)
+F0, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
+GAP, MIDDLE = np.float32(2.0**-24), np.float32(2.0**-25)
+LN2, ROOT2 = np.float32(0.6931471805599453), np.float32(1.4142135623730951)
+SINE = tuple(
+    np.float32(c)
+    for c in (1.5707963267948966, -0.6459640975062462, 0.07969262624616703,
+              -0.004681754135318687, 0.00016044118478735975, -3.5988432352120853e-06)
+)  # fmt: skip  # Taylor series of sin(pi r / 2): (pi/2)^(2i+1) / (2i+1)! with alternating sign
+SHIFT_OF_BARRIER = np.float32(0.5826)  # see moves.py
+BITS = 12  # counts below 2^12
+
+
+def compiled(**options: Any) -> Callable[[Function], Function]:
+    """numba.njit, typed; with a cache on the disk where there is a place for one."""
+
+    def decorate(function: Function) -> Function:
+        chosen = {"nogil": True, "error_model": "numpy", **options}
+        try:
+            return numba.njit(cache=True, **chosen)(function)  # type: ignore[no-any-return]
+        except RuntimeError:  # no folder that Numba may write: compile anew in each process
+            return numba.njit(**chosen)(function)  # type: ignore[no-any-return]
+
+    return decorate
+
+
+def lowered(function: Callable[..., Any]) -> Any:
+    """numba.extending.intrinsic, typed: a function that says its own LLVM code."""
+    return intrinsic(function)
+
+
+@lowered
+def popcount(typing: Any, value: Any) -> Any:
+    """Set bits of an integer: one instruction, and the loops around it become vector code."""
+    return value(value), lambda context, builder, signature, arguments: builder.ctpop(arguments[0])
+
+
+@lowered
+def pattern(typing: Any, value: Any) -> Any:
+    """The bits of a float32 as int32."""
+    result = numba.types.int32(value)
+    return result, lambda context, builder, signature, arguments: builder.bitcast(
+        arguments[0], context.get_value_type(numba.types.int32)
+    )
+
+
+@lowered
+def number(typing: Any, value: Any) -> Any:
+    """The float32 whose bits are this int32."""
+    result = numba.types.float32(value)
+    return result, lambda context, builder, signature, arguments: builder.bitcast(
+        arguments[0], context.get_value_type(numba.types.float32)
+    )
+
+
+@compiled(forceinline=True)
+def mix(state: Any) -> Any:
+    """64 bits from a 64-bit counter."""
+    state = (state ^ (state >> np.uint64(30))) * FIRST
+    state = (state ^ (state >> np.uint64(27))) * SECOND
+    return state ^ (state >> np.uint64(31))
+
+
+@compiled(forceinline=True, fastmath={"contract"})
+def logarithm(u: Any) -> Any:
+    """ln u of a normal float32 u > 0: 2 atanh((m-1)/(m+1)) + exponent ln 2, with sqrt(1/2) <= m < sqrt(2)."""
+    bits = pattern(u)
+    exponent = (bits - np.int32(0x3F3504F3)) >> np.int32(23)
+    mantissa = number(np.int32(bits - (exponent << np.int32(23))))
+    t = (mantissa - ONE) / (mantissa + ONE)
+    s = t * t
+    series = ((s * np.float32(1 / 9) + np.float32(1 / 7)) * s + np.float32(1 / 5)) * s + np.float32(1 / 3)
+    return np.float32(exponent) * LN2 + (t + t) * (series * s + ONE)
+
+
+@compiled(forceinline=True, fastmath={"contract"})
+def normal(bits: Any) -> Any:
+    """A standard normal from 64 random bits: R sin(a), R^2 = -2 ln u, a uniform on (-pi/2, pi/2)."""
+    u = np.float32(np.int32(bits >> SHIFT40)) * GAP + MIDDLE
+    r = np.float32(np.int32(bits & LOW24)) * (GAP + GAP) + (GAP - ONE)
+    s = r * r
+    sine = ((((SINE[5] * s + SINE[4]) * s + SINE[3]) * s + SINE[2]) * s + SINE[1]) * s + SINE[0]
+    return np.sqrt(np.float32(-2) * logarithm(u)) * (sine * r)
+
+
+@compiled(forceinline=True, fastmath={"contract"})
+def exponential(x: Any) -> Any:
+    """e^x for |x| < 80: 2^i times a Taylor series of the rest."""
+    x = min(max(x, np.float32(-80)), np.float32(80))
+    whole = np.int32(x * np.float32(1.4426950408889634) + np.float32(128.5)) - np.int32(128)
+    r = x - np.float32(whole) * LN2
+    series = ((r * np.float32(1 / 720) + np.float32(1 / 120)) * r + np.float32(1 / 24)) * r + np.float32(1 / 6)
+    return number(np.int32((whole + np.int32(127)) << np.int32(23))) * (((series * r + HALF) * r + ONE) * r + ONE)
+
+
+@compiled()
+def draw_words(key: Any, sample: Any, p: Any, negative: Any, fire: Any, sign: Any) -> None:
+    """Bernoulli trains packed into words: p [m, lines] -> fire, sign [words, lines]; pulses.draw_words."""
+    slots, lines = sample.size, p.shape[1]
+    for first in range(0, slots, 2):
+        word, shift = first >> 5, np.uint32(first & 31)
+        low, high = sample[first], sample[min(first + 1, slots - 1)]
+        there = np.uint32(first + 1 < slots)
+        base = key + np.uint64((first >> 1) * lines) * GOLDEN
+        for j in range(lines):
+            bits = mix(base + np.uint64(j) * GOLDEN)
+            a = np.uint32(np.float32(np.int32(bits >> SHIFT40)) * GAP < p[low, j])
+            b = np.uint32(np.float32(np.int32(bits & LOW24)) * GAP < p[high, j]) & there
+            fire[word, j] |= (a | (b << np.uint32(1))) << shift
+            signs = (a & np.uint32(negative[low, j])) | ((b & np.uint32(negative[high, j])) << np.uint32(1))
+            sign[word, j] |= signs << shift
+
+
+@compiled(forceinline=True)
+def both(a: Any, b: Any) -> Any:
+    """a & b as uint32: Numba's own rules would widen it to 64 bits, and halve the lanes."""
+    return np.uint32(a & b)
+
+
+@compiled()
+def count_four(xf: Any, xs: Any, df: Any, ds: Any, i: Any, end: Any, t0: Any, t1: Any, t2: Any, t3: Any) -> None:
+    """All coincidences of rows i to i + 3 with every column, plus 2^16 times those that pulse up.
+
+    Four rows and two words at a time: the words of the columns come from the second-level cache, and are used 8 times.
+    """
+    i1, i2, i3 = min(i + 1, end - 1), min(i + 2, end - 1), min(i + 3, end - 1)
+    t0[:] = 0
+    t1[:] = 0
+    t2[:] = 0
+    t3[:] = 0
+    up = np.uint32(16)
+    for w in range(0, xf.shape[0], 2):
+        v = w + 1
+        a0, a1, a2, a3 = xf[w, i], xf[w, i1], xf[w, i2], xf[w, i3]
+        b0, b1, b2, b3 = xf[v, i], xf[v, i1], xf[v, i2], xf[v, i3]
+        if a0 | a1 | a2 | a3 | b0 | b1 | b2 | b3 == 0:
+            continue
+        p0, p1, p2, p3 = xs[w, i], xs[w, i1], xs[w, i2], xs[w, i3]
+        q0, q1, q2, q3 = xs[v, i], xs[v, i1], xs[v, i2], xs[v, i3]
+        f0, f1, s0, s1 = df[w], df[v], ds[w], ds[v]
+        for j in range(t0.size):
+            e, f, g, h = f0[j], f1[j], s0[j], s1[j]
+            m, n = both(a0, e), both(b0, f)
+            ups = popcount(both(m, p0 ^ g)) + popcount(both(n, q0 ^ h))
+            t0[j] += np.uint32(popcount(m) + popcount(n) + (ups << up))
+            m, n = both(a1, e), both(b1, f)
+            ups = popcount(both(m, p1 ^ g)) + popcount(both(n, q1 ^ h))
+            t1[j] += np.uint32(popcount(m) + popcount(n) + (ups << up))
+            m, n = both(a2, e), both(b2, f)
+            ups = popcount(both(m, p2 ^ g)) + popcount(both(n, q2 ^ h))
+            t2[j] += np.uint32(popcount(m) + popcount(n) + (ups << up))
+            m, n = both(a3, e), both(b3, f)
+            ups = popcount(both(m, p3 ^ g)) + popcount(both(n, q3 ^ h))
+            t3[j] += np.uint32(popcount(m) + popcount(n) + (ups << up))
+
+
+@compiled()
+def count(xf: Any, xs: Any, df: Any, ds: Any, begin: Any, end: Any, ups: Any, downs: Any) -> None:
+    """Coincidence counts of rows begin..end, added to ups and downs [k, n]; pulses.count_words."""
+    n = df.shape[1]
+    rows = np.empty((4, n), np.uint32)
+    for i in range(begin, end, 4):
+        count_four(xf, xs, df, ds, i, end, rows[0], rows[1], rows[2], rows[3])
+        for row in range(i, min(i + 4, end)):
+            counts = rows[row - i]
+            for j in range(n):
+                ups[row, j] += counts[j] >> np.uint32(16)
+                downs[row, j] += (counts[j] & np.uint32(0xFFFF)) - (counts[j] >> np.uint32(16))
+
+
+@compiled(forceinline=True, fastmath={"contract"})
+def double(sums: Any, bits: Any, bit: Any) -> Any:
+    """Sums of q^l and q^2l over the pulses of the lowest bits of a count, with one bit more."""
+    q, g, h, gained, spread = sums
+    square = q * q
+    chosen = (bits >> np.int32(bit)) & np.int32(1) != 0
+    gained = g + q * gained if chosen else gained
+    spread = h + square * spread if chosen else spread
+    return square, g * (ONE + q), h * (ONE + square), gained, spread
+
+
+@compiled(forceinline=True, fastmath={"contract"})
+def cell(count: Any, w: Any, up: Any, eu: Any, down: Any, ed: Any, bu: Any, bd: Any, factor: Any, low: Any, high: Any,
+         first: Any, second: Any) -> Any:  # fmt: skip
+    """One cell after its pulses; the same sums as moves.moved, which explains them."""
+    bits = np.int32(count & np.uint32(0xFFFF))
+    n = np.float32(bits)
+    f = np.float32(np.int32(count >> np.uint32(16))) / max(n, ONE)
+    b = ONE - f
+    drift, e = f * up - b * down, f * eu + b * ed
+    sums = (ONE - e, ONE, ONE, F0, F0)
+    sums = double(double(double(sums, bits, 0), bits, 1), bits, 2)
+    sums = double(double(double(sums, bits, 3), bits, 4), bits, 5)
+    sums = double(double(double(sums, bits, 6), bits, 7), bits, 8)
+    _, _, _, gained, spread = double(double(double(sums, bits, 9), bits, 10), bits, 11)
+    drift *= gained
+    nu, nd = bu + factor * abs(up), bd + factor * abs(down)
+    mu, md = bu + factor * abs(up - eu * drift), bd + factor * abs(down + ed * drift)
+    variance = HALF * (f * (nu * nu + mu * mu) + b * (nd * nd + md * md)) * spread
+    move = drift + np.sqrt(variance) * normal(first)
+    rising = w + w + move > low + high
+    along = move if rising else -move
+    room = high - w if rising else w - low
+    u = np.float32(np.int32(second >> SHIFT40)) * GAP + MIDDLE
+    peak = HALF * (along + np.sqrt(along * along - (variance + variance) * logarithm(u)))
+    peak -= SHIFT_OF_BARRIER * np.sqrt(variance / max(n, ONE))
+    peak = along if bits < 2 else max(peak, along)
+    along -= max(peak - room, F0)
+    moved = min(max(w + along if rising else w - along, low), high)
+    return moved if bits > 0 else w
+
+
+@compiled(fastmath={"contract"})
+def affine_row(counts: Any, w: Any, up: Any, up_slope: Any, down: Any, down_slope: Any, low: Any, high: Any,
+               base: Any, added: Any, factor: Any) -> None:  # fmt: skip
+    """A row of cells whose step is affine in w."""
+    for j in range(w.size):
+        first = mix(base + np.uint64(j) * GOLDEN)
+        eu, ed = up[j] * up_slope[j], -down[j] * down_slope[j]
+        w[j] = cell(counts[j], w[j], up[j] - eu * w[j], eu, down[j] + ed * w[j], ed, added * up[j], added * down[j],
+                    factor, low[j], high[j], first, mix(first + GOLDEN))  # fmt: skip
+
+
+@compiled(fastmath={"contract"})
+def exponential_row(counts: Any, w: Any, up: Any, down: Any, low: Any, high: Any, base: Any, curve: Any) -> None:
+    """A row of cells whose step is exponential in w, linearised where each cell stands."""
+    a_up, a_down, g_up, g_down, a, b, factor, plus, slope = curve
+    for j in range(w.size):
+        first = mix(base + np.uint64(j) * GOLDEN)
+        scale = (a + a) / (high[j] - low[j])
+        z = scale * w[j] + b
+        yu, yd = a_up * exponential(g_up * z), a_down * exponential(-g_down * z)
+        su, sd = up[j] * max(ONE - yu, F0), down[j] * max(ONE - yd, F0)
+        eu = up[j] * yu * g_up * scale if yu < ONE else F0
+        ed = down[j] * yd * g_down * scale if yd < ONE else F0
+        noise = factor * (plus + slope * abs(w[j]))
+        w[j] = cell(counts[j], w[j], su, eu, sd, ed, noise, noise, factor, low[j], high[j], first, mix(first + GOLDEN))
+
+
+@compiled()
+def begin_row(counts: Any, turn: Any, turns: Any, part: Any) -> None:
+    """What of the counts comes in this turn: (2 t + 1) / turns^2, little while cells are far from rest."""
+    before, after = np.float32(turn) / np.float32(turns), np.float32(turn + 1) / np.float32(turns)
+    before, after = before * before, after * after
+    for j in range(counts.size):
+        up, down = np.int32(counts[j] >> np.uint32(16)), np.int32(counts[j] & np.uint32(0xFFFF))
+        down -= up
+        up = np.int32(np.float32(up) * after) - np.int32(np.float32(up) * before)
+        down = np.int32(np.float32(down) * after) - np.int32(np.float32(down) * before)
+        part[j] = np.uint32(up + down) | (np.uint32(up) << np.uint32(16))
+
+
+@compiled()
+def turns_of(counts: Any, at_once: Any, totals: Any) -> Any:
+    """Turns that the fullest cell of a row needs; pulses up and down are added to totals."""
+    most, ups, all_ = np.uint32(0), np.uint32(0), np.uint32(0)
+    for j in range(counts.size):
+        n = counts[j] & np.uint32(0xFFFF)
+        ups += counts[j] >> np.uint32(16)
+        all_ += n
+        most = max(most, n)
+    totals[0] += ups
+    totals[1] += all_ - ups
+    return (np.int64(most) + at_once - 1) // at_once
+
+
+@compiled()
+def note(counts: Any, pulses: Any) -> None:
+    """Add a row's pulses to the pulses that its cells have had."""
+    for j in range(counts.size):
+        pulses[j] += counts[j] & np.uint32(0xFFFF)
+
+
+@compiled()
+def update_affine(xf: Any, xs: Any, df: Any, ds: Any, begin: Any, end: Any, key: Any, at_once: Any, w: Any, up: Any,
+                  up_slope: Any, down: Any, down_slope: Any, low: Any, high: Any, added: Any, factor: Any,
+                  pulses: Any, totals: Any) -> None:  # fmt: skip
+    """Count and move rows begin..end of affine cells; pulses.update."""
+    k, n = w.shape
+    rows, part = np.empty((4, n), np.uint32), np.empty(n, np.uint32)
+    for i in range(begin, end, 4):
+        count_four(xf, xs, df, ds, i, end, rows[0], rows[1], rows[2], rows[3])
+        for row in range(i, min(i + 4, end)):
+            counts = rows[row - i]
+            turns = turns_of(counts, at_once, totals)
+            if pulses.shape[0] and turns:
+                note(counts, pulses[row])
+            for turn in range(turns):
+                if turns > 1:
+                    begin_row(counts, turn, turns, part)
+                base = key + np.uint64((turn * k + row) * n) * GOLDEN
+                affine_row(part if turns > 1 else counts, w[row], up[row], up_slope[row], down[row], down_slope[row],
+                           low[row], high[row], base, added, factor)  # fmt: skip
+
+
+@compiled()
+def update_exponential(xf: Any, xs: Any, df: Any, ds: Any, begin: Any, end: Any, key: Any, at_once: Any, w: Any,
+                       up: Any, down: Any, low: Any, high: Any, curve: Any, pulses: Any,
+                       totals: Any) -> None:  # fmt: skip
+    """Count and move rows begin..end of exponential cells; pulses.update."""
+    k, n = w.shape
+    rows, part = np.empty((4, n), np.uint32), np.empty(n, np.uint32)
+    for i in range(begin, end, 4):
+        count_four(xf, xs, df, ds, i, end, rows[0], rows[1], rows[2], rows[3])
+        for row in range(i, min(i + 4, end)):
+            counts = rows[row - i]
+            turns = turns_of(counts, at_once, totals)
+            if pulses.shape[0] and turns:
+                note(counts, pulses[row])
+            for turn in range(turns):
+                if turns > 1:
+                    begin_row(counts, turn, turns, part)
+                base = key + np.uint64((turn * k + row) * n) * GOLDEN
+                exponential_row(part if turns > 1 else counts, w[row], up[row], down[row], low[row], high[row], base,
+                                curve)  # fmt: skip
+
+
+@compiled()
+def convert(v: Any, out: Any, before: Any, after: Any, key: Any, sigma: Any, step: Any, bound: Any, over: Any) -> None:
+    """Rows through gain, noise, quantiser, clipping and gain; converters.convert says how."""
+    for r in range(v.shape[0]):
+        base = key + np.uint64(r * v.shape[1]) * GOLDEN
+        over[r] = convert_row(v[r], out[r], before[r], after[r], base, sigma, step, bound)
+
+
+@compiled(forceinline=True)
+def convert_row(v: Any, out: Any, before: Any, after: Any, base: Any, sigma: Any, step: Any, bound: Any) -> Any:
+    """One vector; returns how many of its values were clipped."""
+    per_step, over = ONE / step, np.int32(0)
+    for j in range(v.size):
+        out[j] = v[j] * before
+    if sigma > F0:  # a loop of its own: where out is v, one that touches both is no vector code
+        for j in range(v.size):
+            out[j] += sigma * normal(mix(base + np.uint64(j) * GOLDEN))
+    if step > F0:
+        for j in range(v.size):
+            out[j] = np.rint(out[j] * per_step) * step
+    for j in range(v.size):
+        value = out[j]
+        over += np.int32(abs(value) > bound)
+        out[j] = min(max(value, -bound), bound) * after
+    return over
+
+
+@compiled()
+def spread(y: Any, variance: Any, key: Any) -> None:
+    """y += sqrt(variance) times a normal, in place; converters.add_noise."""
+    for r in range(y.shape[0]):
+        base = key + np.uint64(r * y.shape[1]) * GOLDEN
+        for j in range(y.shape[1]):
+            y[r, j] += np.sqrt(variance[r, j]) * normal(mix(base + np.uint64(j) * GOLDEN))
+
+
+@compiled()
+def largest(x: Any, out: Any) -> None:
+    """out[r] = max |x[r]|, by the order of the bit patterns of positive floats, which are integers."""
+    for r in range(x.shape[0]):
+        most = np.int32(0)
+        for j in range(x.shape[1]):
+            most = max(most, np.int32(pattern(x[r, j]) & np.int32(0x7FFFFFFF)))
+        out[r] = number(most)
