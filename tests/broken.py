@@ -475,6 +475,12 @@ class ClaimsOuterTooLoosely(Claims):
     changed: ClassVar[dict[str, float]] = {"update_outer": 2.0}
 
 
+class MovesToNaN(Good):
+    def update(self, tile: Tile, step: Array) -> None:
+        super().update(tile, step)
+        tile.state["w"][..., 0, 0] = float("nan")
+
+
 class HalfTheOuterProduct(Good):
     def update_outer(self, tile: Tile, x: Array, dy: Array, scale: float) -> None:
         super().update_outer(tile, x, dy, scale / 2)
@@ -659,7 +665,7 @@ BROKEN: dict[str, tuple[Callable[[], Good], ...]] = {
     "claim_backward": (ClaimsBackwardTooWell, ClaimsBackwardTooLoosely),
     "claim_gradient": (CoarseGradient, ClaimsGradientTooLoosely),
     "claim_product": (CoarseProduct,),
-    "claim_update": (ClaimsUpdateTooWell, ClaimsUpdateTooLoosely),
+    "claim_update": (ClaimsUpdateTooWell, ClaimsUpdateTooLoosely, MovesToNaN),
     "claim_update_outer": (HalfTheOuterProduct, ClaimsOuterTooLoosely),
     "adjoint": (BackwardOfTheWrongSign,),
     "gradient_differences": (MeanGradient,),

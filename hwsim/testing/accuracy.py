@@ -55,7 +55,7 @@ class Error(NamedTuple):
 
 def not_exceeded(what: str, error: Error, claim: float) -> Found:
     """Require a measured error that is not above its claim; the simulator's own rounding is free."""
-    if error.rms(-SIGMAS) > claim + ACCUMULATION:
+    if not error.rms(-SIGMAS) <= claim + ACCUMULATION:  # NaN is not either
         raise Failed(
             f"{what}: RMS relative error {error.rms():.3g} exceeds the claimed {claim:.3g} "
             f"({SIGMAS} sigma of n = {CLAIM_TILES} tiles allowed)",

@@ -1,0 +1,306 @@
+"""The crossbar: conformance of its presets, exact limits, mean moves, energies by hand, training, and endurance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import hwsim
+from hwsim import models
+from hwsim.cost import Kind, Product
+from hwsim.devices.crossbar import Crossbar
+from hwsim.errors import DeviceError
+from hwsim.ledger import Ledger, TileShape
+from hwsim.testing import check_device
+from hwsim.testing.bench import train
+
+PRESETS = ("reram-es", "capacitor", "ecram", "idealized", "gokmen-vlasov")
+EXACT: dict[str, Any] = {"dac_bits": 0, "adc_bits": 0, "adc_effective_bits": 9, "output_noise": 0, "output_bound": 1e6}
+
+CELLS = '''
+from hwsim.devices.crossbar.cells import Cell
+from hwsim.devices.crossbar.steps import ConstantStep
+
+
+class Plain(ConstantStep):
+    """Constant steps, and no two cells or pulses that differ."""
+
+    dw_min = 0.001
+    dw_min_d2d = 0.0
+    dw_min_std = 0.0
+    up_down_d2d = 0.0
+    w_min = -1.0
+    w_max = 1.0
+    w_min_d2d = 0.0
+    w_max_d2d = 0.0
+    g_min_siemens = 1e-6
+    g_max_siemens = 1e-5
+
+
+class Mortal(Plain):
+    """Stops after ten pulses."""
+
+    endurance = 10.0
+
+
+class Fixed(Cell):
+    """Programmed, never pulsed."""
+
+    g_min_siemens = 1e-6
+    g_max_siemens = 1e-5
+'''
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path: Path = tmp_path_factory.mktemp("cells") / "plain.py"
+    path.write_text(CELLS)
+    return path
+
+
+def crossbar(preset: str | None = None, /, **parameters: Any) -> Crossbar:
+    return Crossbar.create(preset, parameters)
+
+
+def normal(*shape: int, seed: int = 0) -> Any:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+# -- promises --------------------------------------------------------------------------------------------
+
+
+def test_presets_are_those_tested() -> None:
+    assert set(Crossbar.presets()) == set(PRESETS)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_conformance(preset: str) -> None:
+    report = check_device(lambda: crossbar(preset))
+    # A claim holds for numbers alone: a NaN compares as no error.
+    for result in report.results:
+        assert result.measured is None or np.isfinite(result.measured), result.name
+
+
+def test_small_arrays_conform(file: Path) -> None:
+    """Matrices cut into many arrays; exact but for pulses of 0.001, and for trains."""
+    claims = {"claim_forward": 1e-6, "claim_backward": 1e-6, "claim_update": 0.1, "claim_update_outer": 1.0}
+    make = {"cell": f"{file}:Plain", "rows": 16, "columns": 8, "claim_bias": 0.02, **EXACT, **claims}
+    check_device(lambda: crossbar("idealized", **make))
+
+
+def test_cells_that_are_only_programmed_conform(file: Path) -> None:
+    make = {"cell": f"{file}:Fixed", "claim_update": 1e-4, "claim_bias": 0.02}
+    check_device(lambda: crossbar("idealized", **make))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"cell": "pcm"}, "both sides of 0"),
+        ({"adc_bits": 0}, "adc_effective_bits"),
+        ({"adc_bits": 3}, "4 bits at least"),
+        ({"adc_bits": 1, "adc_effective_bits": 6}, "2 bits or more"),
+        ({"cell": "nope"}, "no cell 'nope'"),
+        ({"rows": 0}, "rows=0"),
+        ({"desired_bl": 0}, "desired_bl=0"),
+    ],
+)
+def test_what_does_not_fit_is_refused(parameters: Mapping[str, Any], words: str) -> None:
+    with pytest.raises(DeviceError, match=words):
+        crossbar(**parameters)
+
+
+def test_weights_beyond_the_window_are_refused() -> None:
+    with pytest.raises(DeviceError, match="outside the cell's window"):
+        crossbar("ecram", weight_scale=1.0).program(2 * np.ones((3, 2), np.float32), name="w")
+
+
+# -- limits ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stack", [(), (3,)])
+def test_without_noise_and_rounding_it_is_a_product(file: Path, stack: tuple[int, ...]) -> None:
+    device = crossbar("idealized", cell=f"{file}:Plain", rows=16, columns=8, **EXACT)
+    w, x, dy = normal(*stack, 50, 30), normal(*stack, 7, 50, seed=1), normal(*stack, 7, 30, seed=2)
+    tile = device.program(w, name="w")
+    assert tile.state["scale"] == pytest.approx(abs(w).max() / 0.6)
+    assert_allclose(tile.read(), w, rtol=1e-6, atol=1e-7)
+    assert_allclose(tile.forward(x), x @ w, atol=1e-5 * 50**0.5)  # float32 sums of 50 terms of size 1
+    assert_allclose(tile.backward(dy), dy @ w.swapaxes(-1, -2), atol=1e-5 * 50**0.5)
+
+
+def test_mean_pulsed_move_is_the_gradient(file: Path) -> None:
+    """Over n = 400 tiles the mean of w += scale x'dy is that within 5 standard errors in each of 20 cells."""
+    device = crossbar("idealized", cell=f"{file}:Plain", weight_scale=1.0)
+    w, x, dy = 0.3 * np.clip(normal(4, 5), -1, 1), normal(3, 4, seed=1), normal(3, 5, seed=2)
+    for scale in (-0.004, 0.004):
+        moves = []
+        for i in range(400):
+            tile = device.program(w, name=f"{scale}/{i}")
+            tile.update_outer(x, dy, scale)
+            moves.append(tile.read() - w)
+        mean, error = np.mean(moves, axis=0), np.std(moves, axis=0, ddof=1) / 400**0.5
+        wanted = scale * x.T @ dy
+        assert (abs(mean - wanted) < 5 * error + 1e-6).all()
+        assert abs(wanted).max() > 50 * error.max()  # so that a wrong sign or factor would show
+
+
+def test_mean_verified_move_is_the_step(file: Path) -> None:
+    """Steps of 0.3 pulses: dither makes them right on average, n = 1600 cells of one pulse or none, 5 sigma."""
+    device = crossbar("idealized", cell=f"{file}:Plain", weight_scale=1.0)
+    tile = device.program(np.zeros((40, 40), np.float32), name="w")
+    tile.update(np.full((40, 40), 0.0003, np.float32))
+    moved = tile.read()
+    assert set(np.unique(np.rint(moved / 0.001))) == {0, 1}
+    sigma = 0.001 * (0.3 * 0.7 / 1600) ** 0.5
+    assert abs(moved.mean() - 0.0003) < 5 * sigma
+
+
+def test_same_scale_after_a_checkpoint() -> None:
+    device, w = crossbar(seed=3), normal(6, 4)
+    tile = device.program(w, name="w")
+    other = device.program(5 * w, name="w", ledger=Ledger())
+    other.load(tile.save())
+    for each in (tile, other):
+        each.update_outer(normal(3, 6), normal(3, 4), -0.1)
+    assert_array_equal(tile.read(), other.read())
+    assert_array_equal(tile.forward(normal(2, 6)), other.forward(normal(2, 6)))
+
+
+# -- cost --------------------------------------------------------------------------------------------------
+
+
+def energies_j(device: Crossbar, op: Product) -> dict[str, float]:
+    uses = device.uses(op) or {}
+    return {name: use.actions * device.components[name].quantity("energy_j").nominal for name, use in uses.items()}
+
+
+def test_a_layer_by_hand() -> None:
+    """2 vectors through 300 x 20 weights: two arrays of 256 x 256, one below the other."""
+    device = crossbar("reram-es")
+    op = Product(Kind.FORWARD, 2, 300, 20)
+    uses = device.uses(op)
+    assert uses is not None
+    assert {name: use.actions for name, use in uses.items()} == {
+        "cell": 2 * 300 * (20 + 1),  # 20 columns and the reference: 12,600
+        "dac": 2 * 300,
+        "sample_hold": 2 * 20 * 2,
+        "adc": 2 * 20 * 2,  # 20 columns in each of two arrays: 80
+        "settle": 2,
+        "add": 2 * 20,  # two partial sums
+        "multiply": 2 * 20 * 2,
+        "comparator": 2 * 300,
+        "buffer_read": 16 * 2 * 300,
+        "buffer_write": 16 * 2 * 20,
+    }
+    found = energies_j(device, op)
+    # G at state 0, half way from 3 to 50 uS: 26.5 uS; 0.2^2 V^2 x 26.5 uS x 10 ns = 10.6 fJ; x 0.12 = 1.272 fJ
+    assert found["cell"] == pytest.approx(12_600 * 1.272e-15)  # 16 pJ
+    assert found["dac"] == pytest.approx(600 * 0.291e-12)  # 175 pJ
+    # 9 bits, 100 MHz, 28 nm: 0.8 x 1.818 pJ
+    assert found["adc"] == pytest.approx(80 * 1.454e-12, rel=1e-3)  # 116 pJ
+    # 16 + 175 + 116 + 40 x .0513 + 80 x .5645 + 600 x .01747 + 9600 x .04164 + 640 x .05013 + 80 x .00097
+    # = 16 + 175 + 116 + 2 + 45 + 10 + 400 + 32 + 0 = 796 pJ: this layer is read from its buffer, mostly
+    assert sum(found.values()) == pytest.approx(796e-12, rel=2e-3)
+    ledger = Ledger()
+    ledger.tiles[device, "w"] = TileShape(1, 300, 20)
+    ledger.charge(device, op)
+    # 2 x 10 ns to settle; then 8 of 20 columns share a converter of 10 ns: 2 x 8 x 10 ns
+    assert ledger.time_s == pytest.approx(180e-9)
+    assert device.installed([TileShape(1, 300, 20)])["adc"] == 2 * (32 + 32)  # both sides of two arrays
+
+
+def test_a_pulsed_move_by_hand() -> None:
+    device = crossbar("reram-es", mean_slots=10, line_activity=0.1)
+    found = energies_j(device, Product(Kind.UPDATE_OUTER, 4, 300, 20))
+    # 4 samples x 10 slots x 6000 cells x 0.1 x 0.1 = 2400 pulses of 1.75^2 V^2 x 26.5 uS x 50 ns = 4.058 pJ
+    assert found["pulse"] == pytest.approx(2400 * 4.058e-12, rel=1e-3)  # 9.74 nJ
+    # a line that fires half-selects its cells: 2 x 0.1 x 40 x 6000 - 2 x 2400 = 43,200 of a quarter
+    assert found["half_selected"] == pytest.approx(43_200 * 1.0145e-12, rel=1e-3)  # 43.8 nJ: more than the pulses
+    uses = device.uses(Product(Kind.UPDATE_OUTER, 4, 300, 20))
+    assert uses is not None
+    assert uses["slot"].actions == 40  # 2 x 50 ns each
+
+
+def test_a_run_asks_for_what_its_shapes_do() -> None:
+    device = crossbar("ecram", rows=4, columns=3)
+    run, traced = (train(device, predict=5, shape_only=alone).ledger for alone in (False, True))
+    assert run.calls == traced.calls
+    assert run.total_j(actual=False) == traced.total_j(actual=False)
+
+
+def test_every_value_says_where_it_comes_from() -> None:
+    for preset in PRESETS:
+        for name, component in crossbar(preset).components.items():
+            for what in ("energy_j", "time_s", "static_power_w"):
+                assert component.quantity(what).source, (preset, name, what)
+
+
+# -- pulses ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cell", ["reram-es", "Plain", "Mortal"])
+def test_pulses_on_the_tile_are_those_charged(file: Path, cell: str) -> None:
+    device = crossbar("idealized", cell=cell if cell == "reram-es" else f"{file}:{cell}")
+    ledger = Ledger()
+    tile = device.program(0.2 * normal(2, 6, 4), name="w", ledger=ledger)
+    tile.update_outer(normal(2, 3, 6), normal(2, 3, 4), -0.01)
+    tile.update(0.01 * normal(2, 6, 4))
+    recorded = sum(int(counts["pulse"]) for counts in ledger.actual.values())
+    assert recorded == int(tile.state["pulses"].sum()) > 100
+
+
+def test_worn_cells_stop(file: Path) -> None:
+    device = crossbar("idealized", cell=f"{file}:Mortal", weight_scale=1.0)
+    tile = device.program(np.zeros((5, 4), np.float32), name="w")
+    for _ in range(3):
+        tile.update(np.full((5, 4), 0.008, np.float32))
+    assert_allclose(tile.read(), 0.01, atol=1e-6)  # ten pulses of 0.001, not 24
+    assert (tile.state["pulses"] > 10).all()  # all that were sent are counted
+
+
+def test_write_noise_is_drawn_where_pulses_fell() -> None:
+    device = crossbar("reram-es")
+    tile = device.program(0.2 * normal(30, 20), name="w")
+    before, x = tile.read(), normal(1, 30)
+    x[0, :15] = 0
+    tile.update_outer(x, normal(1, 20), -0.001)
+    touched = tile.state["pulses"] > 0
+    assert not touched[:15].any()
+    assert touched[15:].any()
+    assert_array_equal(tile.read() != before, touched)
+
+
+def test_a_device_whose_window_is_narrower_than_a_step_stays_finite() -> None:
+    device = crossbar(cell="reram-sb")
+    tile = device.program(0.2 * normal(200, 200), name="w")
+    for _ in range(3):
+        tile.update_outer(normal(20, 200), normal(20, 200), -0.1)
+    assert np.isfinite(tile.read()).all()
+
+
+# -- training ----------------------------------------------------------------------------------------------
+
+
+def digits(preset: str, **settings: Any) -> float:
+    data, net = hwsim.data.load("digits"), models.mlp([64, 32, 10])
+    accuracy = hwsim.fit(net, data, crossbar(preset), epochs=10, **settings).test_accuracy
+    assert accuracy is not None
+    return accuracy
+
+
+def test_digits_are_learnt_beyond_the_last_layer() -> None:
+    """ecram over five seeds: 0.959 +- 0.013, the control 0.799 +- 0.049 (standard deviations); exact: 0.965."""
+    everything, last_layer = (digits("ecram", learning_rate=0.4, batch=16, frozen=names) for names in ((), ("fc1",)))
+    assert everything > 0.92
+    assert everything > last_layer + 0.05
+
+
+def test_digits_on_cells_with_much_write_noise() -> None:
+    """reram-es over sixteen seeds: 0.768 +- 0.067 (standard deviation); chance is 0.10."""
+    assert digits("reram-es", learning_rate=0.1, batch=8) > 0.5
