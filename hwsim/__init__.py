@@ -3,8 +3,9 @@
 from hwsim import data, losses, nn, ops, testing
 from hwsim.arrays import Shape
 from hwsim.compare import compare
+from hwsim.contract import Contract
 from hwsim.cost import Component, Elementwise, Kind, Phase, Product, Quantity, Role, Use
-from hwsim.device import Contract, Device
+from hwsim.device import Device
 from hwsim.errors import HwsimError
 from hwsim.ledger import Ledger
 from hwsim.nn import Network

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple, Self, dataclass_transform
 
 from hwsim import library, registry
 from hwsim.arrays import Array, Namespace, Shape, namespace
+from hwsim.contract import Contract, rounding_contract
 from hwsim.cost import Component, Elementwise, Kind, Op, Product, Quantity, Use
 from hwsim.errors import DeviceError, PluginError, ShapeError
 from hwsim.ledger import Ledger, TileShape
@@ -20,27 +21,8 @@ from hwsim.parameters import coerced, hints_of, parameter, parameters_of
 from hwsim.precision import Policy, policy
 from hwsim.tile import Activation, Tile
 
-ACCUMULATION = 1e-5  # RMS error of float32 sums relative to the result: sqrt(k) 2^-24 for k up to 2^14, and a margin
 WRITTEN = str | int | float | Quantity  # what a device string can hold, besides devices
 MAY_GO_TO_HOST = (Kind.GRADIENT, Kind.PRODUCT)  # and every Elementwise
-
-
-@dataclasses.dataclass(frozen=True)
-class Contract:
-    """What a device promises of its four products, as RMS relative error against exact arithmetic.
-
-    `rounding_bound`: the claims are bounds that follow from a number format, and may be far from what is typical.
-    `bias`: largest mean error, relative to the RMS of the result. `deterministic`: equal inputs, equal results.
-    """
-
-    forward: float = 0.0
-    backward: float = 0.0
-    gradient: float = 0.0
-    update: float = 0.0
-    update_outer: float | None = None  # of rank-m updates in place; None: as `update`
-    bias: float = 0.0
-    deterministic: bool = True
-    rounding_bound: bool = False
 
 
 class Origin(NamedTuple):
@@ -58,7 +40,7 @@ class Device(ABC):
 
     Annotated class attributes are its parameters (see `parameter`); instances are immutable and hashed by
     identity. State lives on tiles. The only mandatory method is `activity`; hooks that are not overridden
-    compute exactly, in the number format of `policy`. Source: DESIGN of hwsim, section 3.
+    compute exactly, in the number format of `policy`.
     """
 
     name: ClassVar[str] = "device"
@@ -353,21 +335,6 @@ class Device(ABC):
         a = (error if gradient == "a" else formats.quantize_values)(device.xp, a)
         b = (error if gradient == "b" else formats.quantize_values)(device.xp, b)
         return formats.round_output(device.xp, device.product(a, b))
-
-
-def rounding_contract(formats: Policy) -> Contract:
-    """The contract of products that are exact but for rounding their operands and results, for normal data."""
-    forward = formats.relative_rms_bound() + ACCUMULATION
-    mixed = formats.relative_rms_bound(gradients=True) + ACCUMULATION
-    return Contract(
-        forward=forward,
-        backward=mixed,
-        gradient=mixed,
-        update=formats.master.unit_roundoff,
-        bias=mixed,
-        deterministic=not formats.stochastic,
-        rounding_bound=True,
-    )
 
 
 def check_uses(device: Device, op: Op, uses: Mapping[str, Use] | None) -> None:

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hwsim.arrays import Array
+from hwsim.contract import Contract
 from hwsim.cost import Component, Elementwise, Kind, Op, Phase, Product, Quantity, Role, Use
-from hwsim.device import Contract, Device
+from hwsim.device import Device
 from hwsim.ledger import Ledger, TileShape
 from hwsim.nn import Network
 from hwsim.optim import Optimizer

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from hwsim import library
+from hwsim.contract import Contract
 from hwsim.cost import Certainty, Component, Elementwise, Kind, Op, Product, Quantity, Role, Use, weaker
-from hwsim.device import Contract, Device
+from hwsim.device import Device
 from hwsim.devices.crossbar import cells, pulses
 from hwsim.devices.crossbar.cells import Cell, Silent
 from hwsim.devices.crossbar.converters import Converter, Periphery

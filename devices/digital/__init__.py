@@ -39,18 +39,22 @@ class Matmul(NamedTuple):
 
     @property
     def left_bits(self) -> int:
+        """Bits of the distinct left operands."""
         return self.left_values * self.left_value_bits
 
     @property
     def right_bits(self) -> int:
+        """Bits of the right operands."""
         return self.stack * self.inner * self.columns * self.right_value_bits
 
     @property
     def out_bits(self) -> int:
+        """Bits of the results."""
         return self.stack * self.rows * self.columns * self.out_value_bits
 
     @property
     def macs(self) -> int:
+        """Multiply-accumulates."""
         return self.stack * self.rows * self.inner * self.columns
 
 

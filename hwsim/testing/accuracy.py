@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from hwsim.arrays import Array, generator, key_of, to_host
+from hwsim.contract import ACCUMULATION, Contract
 from hwsim.cost import Kind, Product
-from hwsim.device import ACCUMULATION, Contract, Device
+from hwsim.device import Device
 from hwsim.testing.bench import (
     SIGMAS,
     STEP_RMS,
@@ -174,7 +175,7 @@ def adjoint(bench: Bench) -> Found:
     measured, claimed = math.sqrt(np.mean(values)), math.sqrt(np.mean(allowed))
     # The mean of n squares of standard normals is 1 with a standard deviation of sqrt(2 / n).
     limit = claimed * math.sqrt(1 + SIGMAS * math.sqrt(2 / CLAIM_TILES))
-    if measured > limit:
+    if not measured <= limit:
         raise Failed(
             f"<x W, dy> and <x, dy W'> differ by {measured:.3g} of |x W|; the contract allows {claimed:.3g} "
             f"({SIGMAS} sigma of n = {CLAIM_TILES} tiles: {limit:.3g})",
@@ -218,7 +219,7 @@ def noise_free(bench: Bench) -> Found:
         values.append(relative(exact(forward(tile, x)), wanted.astype(np.float64)))
     # Sums in another order may round another way where they are close to a tie: one result in ten at the very most.
     measured, limit = math.sqrt(np.mean(values)), ACCUMULATION + 0.1 * policy.output.unit_roundoff
-    if measured > limit:
+    if not measured <= limit:
         raise Failed(
             f"forward differs from NumPy in {policy.name} by {measured:.3g} RMS, more than {limit:.3g}", limit, measured
         )
@@ -257,7 +258,7 @@ def bias(bench: Bench) -> Found:
         noise = math.sqrt(np.var(by_tile, axis=0, ddof=1).mean() / BIAS_TILES)  # what noise alone leaves of the mean
         value = math.sqrt(max(mean**2 - noise**2, 0.0))
         largest = max(largest, value)
-        if mean > claims[name] + SIGMAS * noise + ACCUMULATION:
+        if not mean <= claims[name] + SIGMAS * noise + ACCUMULATION:
             raise Failed(
                 f"{name}: mean error {value:.3g} of the result's RMS exceeds the claimed {claims[name]:.3g} "
                 f"({SIGMAS} sigma of n = {BIAS_TILES} tiles: {SIGMAS * noise:.2g})",

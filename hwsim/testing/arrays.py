@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from hwsim.arrays import LIBRARIES, Array, namespace, to_host
+from hwsim.contract import ACCUMULATION
 from hwsim.cost import Elementwise
-from hwsim.device import ACCUMULATION, Device
+from hwsim.device import Device
 from hwsim.errors import ShapeError
 from hwsim.testing.bench import (
     STEP_RMS,

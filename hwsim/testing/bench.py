@@ -18,8 +18,9 @@ import numpy as np
 
 from hwsim import learning, losses, nn, optim
 from hwsim.arrays import Array, Shape, generator, key_of, to_host
+from hwsim.contract import Contract
 from hwsim.cost import Elementwise, Phase
-from hwsim.device import Contract, Device
+from hwsim.device import Device
 from hwsim.ledger import Ledger
 from hwsim.tape import Value
 from hwsim.tile import Activation, Tile
