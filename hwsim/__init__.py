@@ -5,6 +5,7 @@ from hwsim.arrays import Shape
 from hwsim.compare import compare
 from hwsim.contract import Contract
 from hwsim.cost import Component, Elementwise, Kind, Phase, Product, Quantity, Role, Use
+from hwsim.deploy import ageing, deploy
 from hwsim.device import Device
 from hwsim.errors import HwsimError
 from hwsim.ledger import Ledger
@@ -33,8 +34,10 @@ __all__ = [
     "Shape",
     "Tile",
     "Use",
+    "ageing",
     "compare",
     "data",
+    "deploy",
     "device",
     "fit",
     "losses",

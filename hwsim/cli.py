@@ -9,18 +9,23 @@ import os
 import sys
 import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hwsim import __version__, data, registry
 from hwsim.arguments import device_names, model_and_data, numbers
 from hwsim.checkpoint import require_writable, write_text
+from hwsim.commands import Commands
 from hwsim.errors import ConfigError, HwsimError, Interrupted, TrainingError
 
+if TYPE_CHECKING:
+    from hwsim.device import Device
+    from hwsim.run import Run
+
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -35,6 +40,7 @@ USAGE_ERROR: Any = typer.BadParameter.__mro__[1]  # click's UsageError, which ne
 DEVICE = "Device: NAME[:PRESET][:key=value]... or path/to/file.py:Class."
 MODEL = "Network: NAME[:key=value]..., such as mlp:hidden=256-128."
 DATA = "Data set: " + ", ".join(data.names()) + "."
+AGES = "1s,1h,30d,365d"  # a second, an hour, a month, a year
 JSON = "Write the result as JSON; '-' for standard output, which then holds nothing else."
 
 
@@ -198,13 +204,23 @@ def train(
     checkpoint_every: Annotated[int | None, typer.Option(help="Steps between writes; else every epoch.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
     controls: Annotated[bool, typer.Option(help="Also train in exact arithmetic, and only the last layer.")] = True,
+    deploy: Annotated[
+        str | None, typer.Option(help="Then program the first seed's weights on this device, and let them age there.")
+    ] = None,
+    ages: Annotated[
+        str | None, typer.Option(help="Ages on that device, in s, min, h or d; usually 1s,1h,30d,365d.")
+    ] = None,
     json_path: Annotated[str | None, typer.Option("--json", help=JSON)] = None,
 ) -> None:
-    """Train one network on one device; prints accuracy beside its controls, and the bill.
+    """Train one network on one device; prints accuracy beside its controls, and the bill of a step.
 
     Example: hwsim train xor --device gpu:h100 --seeds 10
+
+    With deployment: hwsim train mlp --device crossbar --deploy crossbar:pcm --ages 1s,1h,30d
     """
-    from hwsim.report.runs import heading, run_text, seeds_text
+    from hwsim.deploy import ages_in, deployment, require_ageing
+    from hwsim.nn import Network
+    from hwsim.report.runs import bill_text, deployment_text, heading, run_text, seeds_text
     from hwsim.report.units import title_of
     from hwsim.train import fit, model_text, most_frequent_class_share
 
@@ -212,6 +228,8 @@ def train(
         raise ConfigError(f"seeds {seeds}: needs a whole number from 1")
     if checkpoint is not None and seeds > 1:
         raise ConfigError("a checkpoint keeps one run; give --checkpoint with --seeds 1")
+    if ages is not None and deploy is None:
+        raise ConfigError(f"ages {ages!r} of what? give --deploy DEVICE with --ages")
     writable(json_path)
     network, dataset, recipe = model_and_data(model, data_name)
     chosen = {
@@ -219,43 +237,38 @@ def train(
         "until": until,
     }  # fmt: skip
     settings = recipe | {key: value for key, value in chosen.items() if value is not None}
-    substrate, exact = registry.device(device), registry.device("ideal")
+    substrate = registry.device(device)
+    if deploy is not None:
+        target, ages_s = registry.device(deploy), ages_in(AGES if ages is None else ages)
+        require_ageing(Network(network, substrate, shape_only=True), dataset, target, tuple(ages_s.values()))
     keeping: dict[str, Any] = {"checkpoint": checkpoint, "checkpoint_every": checkpoint_every, "resume": resume}
+    title, share = title_of(model_text(network)), most_frequent_class_share(dataset)
+    result: dict[str, Any] = {
+        "hwsim_training": 1,
+        "version": __version__,
+        "model": model_text(network),
+        "data": dataset.name,
+        "most_frequent_class_share": share,
+    }
     rows: list[dict[str, Any]] = []
     for each in range(seed, seed + seeds):
         run = fit(network, dataset, substrate, seed=each, **keeping, **settings, progress=None)
-        row = {
-            "device": substrate.spec, "seed": each, "epochs": len(run.epochs), "steps": run.steps,
-            "test_accuracy": run.test_accuracy, "validation_accuracy": run.validation_accuracy,
-            "energy_per_step_j": run.energy_per_step_interval_j()._asdict(),
-            "time_per_step_s": run.time_per_step_s,
-            "history": [asdict(epoch) for epoch in run.epochs],
-        }  # fmt: skip
+        row = {"device": substrate.spec, **run.record()}
         if controls:
-            # Where exact arithmetic is what was trained, it is its own control.
-            twin = (
-                run.test_accuracy if substrate.spec == exact.spec else control(network, dataset, exact, each, settings)
-            )
-            row["exact_arithmetic_accuracy"] = twin
-            frozen = run.network.layers[:-1]
-            if frozen:
-                row["last_layer_only_accuracy"] = control(network, dataset, substrate, each, settings, frozen)
+            row |= controls_of(run, substrate, dataset, settings)
         if not rows:
-            title, share = title_of(model_text(network)), most_frequent_class_share(dataset)
-            name = f"{title} on {dataset.name}"
+            first, name = run, f"{title} on {dataset.name}"
             say(json_path, heading(name, substrate.spec, dataset.classes, share, run.test_images))
         rows.append(row)
         say(json_path, run_text(row))
     if seeds > 1:
         say(json_path, seeds_text(rows, settings.get("until")))
-    result = {
-        "hwsim_training": 1,
-        "version": __version__,
-        "model": model_text(network),
-        "data": dataset.name,
-        "most_frequent_class_share": most_frequent_class_share(dataset),
-        "rows": rows,
-    }
+    result |= {"rows": rows, "bill": first.bill()}
+    if text := bill_text(result["bill"], substrate.spec):
+        say(json_path, f"\n{text}")
+    if deploy is not None:
+        result["deployment"] = deployment(first, dataset, target, ages_s)
+        say(json_path, f"\n{deployment_text(result['deployment'])}")
     output(json_path, json.dumps(result, allow_nan=False))
 
 
@@ -322,6 +335,18 @@ def compare(
 def first_line(thing: Any) -> str:
     """The first sentence of what documents it."""
     return (inspect.getdoc(thing) or "").split("\n")[0]
+
+
+def controls_of(run: Run, device: Device, dataset: data.Dataset, settings: dict[str, Any]) -> dict[str, Any]:
+    """The test accuracies of a run's two controls, by name."""
+    exact, network, layers = registry.device("ideal"), run.network.model, run.network.layers
+    # Where exact arithmetic is what was trained, it is its own control.
+    own = device.spec == exact.spec
+    twin = run.test_accuracy if own else control(network, dataset, exact, run.seed, settings)
+    found = {"exact_arithmetic_accuracy": twin}
+    if len(layers) > 1:
+        found["last_layer_only_accuracy"] = control(network, dataset, device, run.seed, settings, layers[:-1])
+    return found
 
 
 def control(

@@ -181,10 +181,12 @@ class Device(ABC):
         self._round_operand(tile)
 
     def _round_operand(self, tile: Tile) -> None:
-        """Keep the weights as they enter products, where that is not as they are kept."""
-        operand = self.policy.quantize_values(self.xp, tile.state["w"])
+        """Keep the weights as they enter products, where that is not as they are kept; with blocks, either way."""
+        operand = self.policy.quantize_values(self.xp, tile.state["w"], axis=-2)
         if operand is not tile.state["w"]:
             tile.state["operand"] = operand
+        if self.policy.blocked:
+            tile.state["operand_backward"] = self.policy.quantize_values(self.xp, tile.state["w"], axis=-1)
 
     def read(self, tile: Tile) -> Array:
         """The weights [..., k, n] as they can be read back."""
@@ -195,21 +197,21 @@ class Device(ABC):
         if not self.rounds:
             return x @ tile.state["w"]
         operand = tile.state.get("operand", tile.state["w"])
-        return self.policy.round_output(self.xp, self.policy.quantize_values(self.xp, x) @ operand)
+        return self.policy.round_output(self.xp, self.policy.quantize_values(self.xp, x, axis=-1) @ operand)
 
     def backward(self, tile: Tile, dy: Array) -> Array:
         """dy [..., m, n] -> [..., m, k], through the tile as it is read."""
         if not self.rounds:
             return dy @ tile.state["w"].swapaxes(-1, -2)
-        operand = tile.state.get("operand", tile.state["w"])
-        dy = self.policy.quantize_gradients(self.xp, dy, self._rounding(tile, "backward"))
+        operand = tile.state.get("operand_backward" if self.policy.blocked else "operand", tile.state["w"])
+        dy = self.policy.quantize_gradients(self.xp, dy, self._rounding(tile, "backward"), axis=-1)
         return self.policy.round_output(self.xp, dy @ operand.swapaxes(-1, -2))
 
     def gradient(self, tile: Tile, x: Array, dy: Array) -> Array:
         """x [..., m, k], dy [..., m, n] -> [..., k, n], summed over m; does not touch tile.state."""
         if self.rounds:
-            x = self.policy.quantize_values(self.xp, x)
-            dy = self.policy.quantize_gradients(self.xp, dy, self._rounding(tile, "gradient"))
+            x = self.policy.quantize_values(self.xp, x, axis=-2)
+            dy = self.policy.quantize_gradients(self.xp, dy, self._rounding(tile, "gradient"), axis=-2)
         if x.shape[-2] == 1:  # one row: an outer product by broadcasting is quicker than a GEMM
             return x.swapaxes(-1, -2) * dy
         return x.swapaxes(-1, -2) @ dy
@@ -235,6 +237,21 @@ class Device(ABC):
 
     def release(self, tile: Tile) -> None:
         """What the newest forward that is still held left behind is no longer needed."""
+
+    def drift(self, tile: Tile, time_s: float) -> None:
+        """Let tile.state become what it is `time_s` [s] after the weights were last programmed or moved; as it was.
+
+        A device that drifts keeps that first state apart, in tile.state too, and starts from it at every call: drift to
+        3600 s is the same, in distribution, whether or not drift to another time went before, a later one included.
+        To compensate, it may call tile.read(), which is charged.
+        """
+
+    def wear(self, tile: Tile) -> Mapping[str, float]:
+        """What use has left on a tile: numbers by what they are, with units in the name; none by default.
+
+        It changes nothing, draws no noise, and is charged to nobody: it tells what a simulator knows, reads no cell.
+        """
+        return {}
 
     def product(self, a: Array, b: Array) -> Array:
         """a [..., m, k] @ b [..., k, n], where both operands change (attention), and arrive as `policy` rounds them."""
@@ -332,8 +349,8 @@ class Device(ABC):
             return device.product(a, b)
         formats = device.policy
         error = formats.quantize_values if formats.stochastic else formats.quantize_gradients
-        a = (error if gradient == "a" else formats.quantize_values)(device.xp, a)
-        b = (error if gradient == "b" else formats.quantize_values)(device.xp, b)
+        a = (error if gradient == "a" else formats.quantize_values)(device.xp, a, axis=-1)
+        b = (error if gradient == "b" else formats.quantize_values)(device.xp, b, axis=-2)
         return formats.round_output(device.xp, device.product(a, b))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -226,6 +226,33 @@ def node_scale(from_nm: float, to_nm: float) -> Quantity:
     return Quantity(min(ratios), ratios[1], max(ratios), source, certainty, "components/node_scaling")
 
 
+def area_scale(from_nm: float, to_nm: float) -> Quantity:
+    """Area at `to_nm` over that at `from_nm`, for digital CMOS from 5 to 130 nm; exactly 1 at equal nodes.
+
+    The band spans the ratios of Stillmaker and Baas 2017 (nominal; above 45 nm the square of the node) and the square
+    of the node, which FinFETs do not keep up with. Raises ConfigError outside 5-130 nm.
+    """
+    law = _library()["area_scaling"]
+    for node in (from_nm, to_nm):
+        if not law["nodes_nm"][0] <= node <= law["nodes_nm"][-1]:
+            raise ConfigError(f"no area scaling for {node:g} nm; known from {law['nodes_nm'][0]:g} to 130 nm")
+    if from_nm == to_nm:
+        return Quantity(1.0, 1.0, 1.0, "equal nodes", Certainty.MEASURED, "components/area_scaling")
+    published, square = _curve(law, to_nm) / _curve(law, from_nm), (to_nm / from_nm) ** 2
+    source = f"area scaling {from_nm:g} to {to_nm:g} nm, Stillmaker-Baas 2017; other end: the square of the node"
+    low, high = min(published, square), max(published, square)
+    return Quantity(low, published, high, source, Certainty.DERIVED, "components/area_scaling")
+
+
+def area(name: str, node_nm: float) -> Quantity:
+    """Area of one unit of "shift_add", "alu", "line_driver", ... [mm2], scaled from the node of its source.
+
+    Raises ConfigError for unknown names.
+    """
+    quantity: Quantity = _known("area of", name, _library()["area"])
+    return times(quantity, area_scale(entry(f"area.{name}").node_nm or node_nm, node_nm), quantity.key)
+
+
 def _curve(law: Mapping[str, Any], node_nm: float) -> float:
     """A law's factor at a node, linear in logarithms between its points."""
     return math.exp(float(np.interp(math.log(node_nm), np.log(law["nodes_nm"]), np.log(law["factors"]))))
@@ -299,14 +326,15 @@ class Sram(NamedTuple):
     read: Quantity  # [J/bit]
     write: Quantity  # [J/bit]
     leakage: Quantity  # [W]
+    area: Quantity  # [mm2]
 
 
 def sram(kilobytes: float, node_nm: float) -> Sram:
-    """Energy per bit and leakage of a static RAM: a power law of its size, fitted to CACTI at 45, 32 and 22 nm.
+    """Energy per bit, leakage and area of a static RAM: a power law of its size, fitted to CACTI at 45, 32 and 22 nm.
 
-    Between those nodes linear in logarithms, beyond them x `node_scale`. The high end of a read is what Horowitz
-    2014 (45 nm) and Jouppi 2021 (7 nm) publish, up to 11 times CACTI at 7 nm. Outside 1 KB-4 MB it is extrapolated
-    and marked assumed. Raises ConfigError for a size of 0 or less, or an unknown node.
+    Between those nodes linear in logarithms, beyond them x `node_scale`, or x `area_scale`. The high end of a read is
+    what Horowitz 2014 (45 nm) and Jouppi 2021 (7 nm) publish, up to 11 times CACTI at 7 nm. Outside 1 KB-4 MB it is
+    extrapolated and marked assumed. Raises ConfigError for a size of 0 or less, or an unknown node.
     """
     if not kilobytes > 0 or not math.isfinite(kilobytes):
         raise ConfigError(f"no static RAM of {kilobytes} KB; needs a positive size")
@@ -314,7 +342,8 @@ def sram(kilobytes: float, node_nm: float) -> Sram:
     smallest, largest = table["kilobytes"]
     found = {}
     for action, exponent in table["exponent"].items():
-        law = _sram_law(table[action], node_nm, f"components/sram.{action}")
+        scale = area_scale if action == "area" else node_scale
+        law = _sram_law(table[action], node_nm, scale, f"components/sram.{action}")
         law = law.scaled(kilobytes**exponent, f"x {kilobytes:g} KB^{exponent:g}")
         if not smallest <= kilobytes <= largest:
             law = replace(law, certainty=Certainty.ASSUMED, source=f"{law.source}; size extrapolated")
@@ -325,8 +354,10 @@ def sram(kilobytes: float, node_nm: float) -> Sram:
     return Sram(**found)
 
 
-def _sram_law(anchors: Mapping[str, Quantity], node_nm: float, key: str) -> Quantity:
-    """A law's value for 1 KB at a node."""
+def _sram_law(
+    anchors: Mapping[str, Quantity], node_nm: float, scale: Callable[[float, float], Quantity], key: str
+) -> Quantity:
+    """A law's value for 1 KB at a node; beyond those of the table by `scale`."""
     nodes = (22, 32, 45)
     values = [anchors[f"at_{node}nm"] for node in nodes]
     inside = min(max(node_nm, nodes[0]), nodes[-1])
@@ -337,7 +368,7 @@ def _sram_law(anchors: Mapping[str, Quantity], node_nm: float, key: str) -> Quan
 
     nearest = values[min(range(3), key=lambda i: abs(math.log(nodes[i] / inside)))]
     law = Quantity(at("low"), at("nominal"), at("high"), nearest.source, nearest.certainty, key)
-    return law if inside == node_nm else times(law, node_scale(inside, node_nm), key)
+    return law if inside == node_nm else times(law, scale(inside, node_nm), key)
 
 
 def _published_sram(table: Mapping[str, Any], kilobytes: float, node_nm: float) -> float:
@@ -372,7 +403,8 @@ class Adc(NamedTuple):
 def adc(effective_bits: float, rate_hz: float, node_nm: float) -> Adc:
     """A converter on the envelope of Murmann's survey, for 4 effective bits and more; x / 3.5 uncalibrated.
 
-    Takes effective bits, not nominal ones. 80% of the total energy is dynamic, 20% a static power at `rate_hz`.
+    Takes effective bits, not nominal ones. 80% of the total energy is dynamic, 20% a static power at `rate_hz`; both
+    have the same key, since they are shares of one total.
     Source: model.yaml of hwcomponents-adc 1.0.21. Raises ConfigError below 4 bits or without rate.
     """
     if effective_bits < 4 or not rate_hz > 0 or not node_nm > 0:
@@ -391,6 +423,6 @@ def adc(effective_bits: float, rate_hz: float, node_nm: float) -> Adc:
     total_j = 1e-12 * total_pj
     return Adc(
         value(0.8 * total_j, "energy"),
-        value(0.2 * total_j * rate_hz, "static_power"),
+        value(0.2 * total_j * rate_hz, "energy"),
         value(1e-6 * area_um2, "area"),
     )

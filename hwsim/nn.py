@@ -10,7 +10,7 @@ A model asks the network for what it needs by name, and the same lines run on ar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -19,12 +19,16 @@ from hwsim import ops
 from hwsim.arrays import Array, Shape, generator, key_of, to_host
 from hwsim.cost import Phase
 from hwsim.device import Device
-from hwsim.errors import ConfigError, ShapeError
+from hwsim.errors import ConfigError, PluginError, ShapeError
+from hwsim.initial import Initial as Initial  # what a model starts from is asked for here
+from hwsim.initial import glorot_normal as glorot_normal
+from hwsim.initial import he_normal as he_normal
+from hwsim.initial import ones as ones
+from hwsim.initial import uniform as uniform
+from hwsim.initial import zeros as zeros
 from hwsim.ledger import Ledger
 from hwsim.tape import HostOp, Parameter, Sink, Tape, Value
 from hwsim.tile import Activation, Tile
-
-Initial = Callable[[Any, tuple[int, ...]], Any]  # (NumPy generator, shape) -> initial values
 
 
 class Model(Protocol):
@@ -33,31 +37,6 @@ class Model(Protocol):
     @property
     def input_shape(self) -> tuple[int, ...]: ...
     def __call__(self, net: Network, x: Value) -> Value: ...
-
-
-def zeros(rng: Any, shape: tuple[int, ...]) -> Any:
-    """All zero."""
-    return np.zeros(shape)
-
-
-def ones(rng: Any, shape: tuple[int, ...]) -> Any:
-    """All one."""
-    return np.ones(shape)
-
-
-def he_normal(rng: Any, shape: tuple[int, ...]) -> Any:
-    """Normal with variance 2 / k. Source: He et al. 2015, for ReLU."""
-    return rng.standard_normal(shape) * math.sqrt(2 / shape[-2])
-
-
-def glorot_normal(rng: Any, shape: tuple[int, ...]) -> Any:
-    """Normal with variance 2 / (k + n). Source: Glorot and Bengio 2010."""
-    return rng.standard_normal(shape) * math.sqrt(2 / (shape[-2] + shape[-1]))
-
-
-def uniform(limit: float) -> Initial:
-    """Uniform between -limit and limit."""
-    return lambda rng, shape: rng.uniform(-limit, limit, shape)
 
 
 class _Layer:
@@ -89,7 +68,8 @@ class _Declared(NamedTuple):
 class Network:
     """A model placed on devices: its tiles, host parameters and activations, its ledger and its tape.
 
-    `devices`: one device, or by layer name with "*" for all others. `frozen`: layers that are not trained.
+    `devices`: one device, or by layer name with "*" for all others. `frozen`: layers that are not trained. `values`:
+    arrays by name to start from, of all tiles and host parameters (None: the model's initial values, by `seed`).
     Raises ShapeError or ConfigError where the model does not fit, before anything is charged.
     """
 
@@ -102,6 +82,7 @@ class Network:
         seed: int = 0,
         shape_only: bool = False,
         frozen: Collection[str] = (),
+        values: Mapping[str, Array] | None = None,
     ) -> None:
         self.model = model
         self.devices = {"*": devices} if isinstance(devices, Device) else dict(devices)
@@ -122,13 +103,18 @@ class Network:
         for named, what in ((set(frozen), "freeze"), (set(self.devices), "place")):
             if named - known:
                 raise ConfigError(f"no layer {sorted(named - known)} to {what}; the network has: {', '.join(layers)}")
+        asked_for = {name: asked.shape for name, asked in declared.items() if asked.kind != "activation"}
+        given = asked_for if values is None else {name: tuple(value.shape) for name, value in values.items()}
+        if given != asked_for:
+            raise ConfigError(f"values of shapes {given} to start from; the network needs {asked_for}")
         self.frozen = frozenset(layer for layer in layers if not set(enclosing_layers(layer)).isdisjoint(frozen))
         self.ledger = ledger if ledger is not None else Ledger()
         self.tape = Tape(self.ledger)
         self.placed = {}
         with self.ledger.scope(phase=Phase.SETUP):
             for name, asked in declared.items():
-                self.placed[name] = self._place(name, asked, shape_only)
+                start = None if values is None else values.get(name)
+                self.placed[name] = self._place(name, asked, shape_only, start)
 
     # -- for models ----------------------------------------------------------------------------------------
 
@@ -230,6 +216,31 @@ class Network:
                 self.tape.release()
         return y if isinstance(y, Shape) else to_host(y)
 
+    def drift(self, time_s: float) -> None:
+        """Let all tiles become what they are `time_s` [s] after they were last programmed or moved (see Tile.drift).
+
+        What devices read to compensate is charged to the evaluation phase.
+        """
+        for name, item in self.placed.items():
+            if isinstance(item, Tile):
+                with self.ledger.scope(layer=name.rpartition("/")[0], phase=Phase.EVALUATE):
+                    item.drift(time_s)
+
+    def wear(self) -> dict[str, dict[str, float]]:
+        """What use has left on tiles, by layer (see Device.wear); tile by tile, such as "mix/qkv", where one has more.
+
+        Without arrays there is none. Raises PluginError where a device says what is no finite number.
+        """
+        tiles = {name: item for name, item in self.placed.items() if isinstance(item, Tile) and not item.shape_only}
+        layers, worn = [name.rpartition("/")[0] for name in tiles], {}
+        for layer, (name, tile) in zip(layers, tiles.items(), strict=True):
+            found = {what: float(value) for what, value in tile.device.wear(tile).items()}
+            if not all(map(math.isfinite, found.values())):
+                raise PluginError(f"{tile.device.spec}: wear() of {name} says {found}; needs finite numbers")
+            if found:
+                worn[layer if layers.count(layer) == 1 else name] = found
+        return worn
+
     @property
     def layers(self) -> tuple[str, ...]:
         """The names of layers that hold something to train, in order of first use."""
@@ -291,14 +302,14 @@ class Network:
             item = self.placed[full] = self._place(full, asked, shape_only=True)
         return item
 
-    def _place(self, name: str, asked: _Declared, shape_only: bool) -> Any:
+    def _place(self, name: str, asked: _Declared, shape_only: bool, start: Array = None) -> Any:
         ledger = self.tape.ledger
         device = self._device_of(asked.layer)
         with ledger.scope(layer=asked.layer):
             if asked.kind == "activation":
                 return device.activation(asked.shape[-1], name=name, ledger=ledger, shape_only=shape_only)
-            data: Array = Shape(*asked.shape)
-            if not shape_only and asked.initial is not None:
+            data: Array = Shape(*asked.shape) if shape_only else start
+            if data is None and asked.initial is not None:
                 # By name: another layer more or less changes the start of no other, and every device starts alike.
                 data = asked.initial(generator(np, key_of("initial", self.seed, name)), asked.shape)
             if asked.kind == "tile":

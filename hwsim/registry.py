@@ -1,4 +1,4 @@
-"""Devices and models by name: entry points, loaded lazily. Knows only errors and importlib."""
+"""Devices, models and commands by name: entry points, loaded lazily. Knows only errors and importlib."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from hwsim.errors import DeviceError, HwsimError, PluginError
 
 DEVICES = "hwsim.devices"
 MODELS = "hwsim.models"
+COMMANDS = "hwsim.commands"  # name -> a function whose signature typer can read, such as typer's own commands
+FILES = (".py", ".toml")  # a device's parameter may name something within one: path/to/file.py:Class
 FILE_MODULE = "hwsim_file_"  # how the modules of load_file are called in sys.modules
 
 
@@ -30,12 +32,13 @@ class DeviceName(NamedTuple):
 def parse_device(text: str) -> DeviceName:
     """Split a device name as given on a command line or in a study file.
 
-    A segment without `=` after one that ends in .py belongs to the value before it, so that
-    `crossbar:cell=my/cells.py:MyCell` reads as it looks. Raises DeviceError where the text is malformed.
+    A segment without `=` after one that ends in .py or .toml belongs to the value before it, so that
+    `crossbar:cell=my/cells.py:MyCell` and `crossbar:cell=my.toml:mine` read as they look. Raises DeviceError where
+    the text is malformed.
     """
     segments: list[str] = []
     for segment in text.strip().split(":"):
-        if segments and segments[-1].endswith(".py") and "=" not in segment:
+        if segments and segments[-1].endswith(FILES) and "=" not in segment:
             segments[-1] += ":" + segment
         else:
             segments.append(segment)
@@ -151,6 +154,17 @@ def model(name: str, /, *arguments: Any, **parameters: Any) -> Any:
     """The network that the model plug-in `name` builds."""
     factory: Callable[..., Any] = load(MODELS, "model", name)
     return factory(*arguments, **parameters)
+
+
+def command(name: str) -> Callable[..., Any]:
+    """The function of the command that a plug-in adds to the command line.
+
+    Raises DeviceError for an unknown name, PluginError where its import fails or it is no function.
+    """
+    function = load(COMMANDS, "command", name)
+    if not callable(function):
+        raise PluginError(f"command {name!r} is {function!r}, not a function")
+    return function  # type: ignore[no-any-return]
 
 
 def usable(group: str, what: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwsim.cost import STEP_PHASES, Phase
+from hwsim.device import Device
 from hwsim.ledger import Interval, Ledger
 from hwsim.nn import Network
 
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+ENERGY_BY, TIME_BY = ("phase", "device", "component", "part"), ("device", "bound_by")  # what a bill tells apart
 TRAINING_PHASES = (Phase.SETUP, *STEP_PHASES)  # what energy to a target includes: everything but evaluation
 
 
@@ -125,6 +127,56 @@ class Run:
         """The 90% interval of the energy of one step [J]."""
         low, nominal, high = self.ledger.interval(phases=STEP_PHASES).get((), Interval(0.0, 0.0, 0.0))
         return Interval(low / self.steps, nominal / self.steps, high / self.steps)
+
+    def record(self) -> dict[str, Any]:
+        """What it reached and what a step cost, as plain data."""
+        return {
+            "seed": self.seed,
+            "epochs": len(self.epochs),
+            "steps": self.steps,
+            "test_accuracy": self.test_accuracy,
+            "validation_accuracy": self.validation_accuracy,
+            "energy_per_step_j": self.energy_per_step_interval_j()._asdict(),
+            "time_per_step_s": self.time_per_step_s,
+            "history": [asdict(epoch) for epoch in self.epochs],
+        }
+
+    def bill(self) -> dict[str, Any]:
+        """What one training step cost and of what that consists, what is installed and left out, as plain data.
+
+        Joules [J] by phase, device, component and part, largest first, and seconds [s] by what bounds them: each sums
+        to the step's. Areas [mm2] are of all units that are installed; None where a component does not state its own.
+        """
+        energy = self.ledger.energy(ENERGY_BY, phases=STEP_PHASES)
+        time = self.ledger.time(TIME_BY, phases=STEP_PHASES)
+        devices, step_j = self.ledger.devices(), self.energy_per_step_interval_j()
+        return {
+            "seed": self.seed,
+            "energy_per_step_j": step_j._asdict(),
+            "energy_by_part": [
+                {**dict(zip(ENERGY_BY, group, strict=True)), "energy_j": each_j, "share": each_j / step_j.nominal}
+                for group, joules in sorted(energy.items(), key=lambda item: -float(item[1]))
+                if (each_j := float(joules) / self.steps)
+            ],
+            "time_per_step_s": self.time_per_step_s,
+            "time_by_bound": [
+                {**dict(zip(TIME_BY, group, strict=True)), "time_s": float(seconds) / self.steps}
+                for group, seconds in sorted(time.items(), key=lambda item: -float(item[1]))
+                if seconds > 0
+            ],
+            "area_mm2": {label: self._areas_mm2(device) for device, label in devices.items()},
+            "excluded": {label: list(type(device).excluded) for device, label in devices.items()},
+            "wear": self.network.wear(),
+        }
+
+    def _areas_mm2(self, device: Device) -> dict[str, float | None]:
+        """The area of all installed units of each component [mm2]; None where it states none."""
+        installed = device.installed([shape for (owner, _), shape in self.ledger.tiles.items() if owner is device])
+        parts = {name: device.components[name] for name, units in installed.items() if units}
+        return {
+            name: None if part.area_mm2 is None else installed[name] * part.quantity("area_mm2").nominal
+            for name, part in parts.items()
+        }
 
     def first_epoch_at(self, accuracy: float) -> Epoch | None:
         """The first epoch whose validation accuracy reaches `accuracy`; None: not reached."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwsim.arrays import Array, Shape, generator, is_finite, key_of, to_host
 from hwsim.cost import Elementwise, Kind, Op, Phase, Product
-from hwsim.errors import DeviceError, NotFiniteError, PluginError, ShapeError
+from hwsim.errors import ConfigError, DeviceError, NotFiniteError, PluginError, ShapeError
 from hwsim.ledger import Ledger, TileShape
 
 if TYPE_CHECKING:
@@ -155,6 +155,16 @@ class Tile(Placed):
         doer = self._do(Kind.READ, 0, 0)
         return Shape(*self.shape) if self.shape_only else self._done(doer.read(self))
 
+    def drift(self, time_s: float) -> None:
+        """Let the weights become what they are `time_s` [s] after they were last programmed or moved.
+
+        Times do not add up: each is counted from then, in any order. No operation, so nothing is charged but what the
+        device reads to compensate; without arrays nothing happens. Raises ConfigError for a time that there is not.
+        """
+        require_age(time_s)
+        if not self.shape_only:
+            self.device.drift(self, time_s)
+
     def release(self, m: int) -> None:
         """What the newest forward of m rows left behind is no longer needed."""
         if not self.releases:
@@ -204,6 +214,12 @@ class Tile(Placed):
             raise NotFiniteError(
                 f"{self.name}: {what} holds {bad} NaN or infinite values of {a.size}; all must be finite"
             )
+
+
+def require_age(time_s: float) -> None:
+    """Refuse a negative or infinite time, and NaN, with a ConfigError."""
+    if not 0 <= time_s < math.inf:
+        raise ConfigError(f"drift to {time_s:g} s: needs a finite time from 0, counted from the last programming")
 
 
 class Activation(Placed):

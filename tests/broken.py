@@ -330,6 +330,17 @@ class ForgetsParameters(Good):
         return type(self), ()
 
 
+class DriftsOn(Good):
+    def drift(self, tile: Tile, time_s: float) -> None:
+        tile.state["w"] *= np.float32((1 + time_s) ** -0.05)
+
+
+class DriftsToInfinity(Good):
+    def drift(self, tile: Tile, time_s: float) -> None:
+        w = tile.state.setdefault("programmed", tile.state["w"].copy())
+        tile.state["w"] = np.full_like(w, np.inf) if time_s else w.copy()
+
+
 class KeepsStateElsewhere(Good):
     """Weights are right only with what a table beside the tile says."""
 
@@ -666,6 +677,7 @@ BROKEN: dict[str, tuple[Callable[[], Good], ...]] = {
     "state_on_tiles": (Remembers, RemembersInAList),
     "pickling": (partial(ForgetsParameters, gain=2.0),),
     "checkpoint": (KeepsStateElsewhere, SavesAText),
+    "drift_from_programming": (DriftsOn, DriftsToInfinity),
     "independent_streams": (SameNoiseOnAllTiles, SameNoiseBothWays, IgnoresTheSeed, Drifts),
     "fresh_noise": (FixedVariation,),
     "deterministic": (NoisyButSaysDeterministic, VariesButSaysDeterministic),

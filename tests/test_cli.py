@@ -14,6 +14,7 @@ import hwsim
 from hwsim import cli, train
 
 COMMANDS = ("devices", "models", "components", "check", "new-device", "train", "compare")
+HARD = Path(__file__).with_name("hard_devices.py")
 QUICK = ["--epochs", "1", "--seeds", "1", "--learning-rates", "0.3"]
 
 
@@ -84,6 +85,96 @@ def test_the_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert capsys.readouterr().out == f"{hwsim.__version__}\n"
 
 
+# -- commands of plug-ins ----------------------------------------------------------------------------------
+
+GREET = """\
+import typer
+
+
+def greet(name: str, loud: bool = typer.Option(False, help="In capitals.")) -> None:
+    \"\"\"Say hello.\"\"\"
+    print(f"hello {name}".upper() if loud else f"hello {name}")
+
+
+def unreadable(made: "int | str | None") -> None:
+    \"\"\"Not for typer.\"\"\"
+"""
+
+
+@pytest.fixture
+def plugins(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three commands of a stranger's package, one of which cannot be imported and one not be read."""
+    folder = elsewhere / "site"
+    (folder / "strange-1.dist-info").mkdir(parents=True)
+    (folder / "strange_greetings.py").write_text(GREET)
+    (folder / "strange-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: strange\nVersion: 1\n")
+    (folder / "strange-1.dist-info" / "entry_points.txt").write_text(
+        "[hwsim.commands]\ngreet = strange_greetings:greet\nodd = strange_greetings:unreadable\n"
+        "lost = no_such_module_at_all:go\n"
+    )
+    monkeypatch.syspath_prepend(folder)
+    return folder
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_plug_in_s_command_is_listed_and_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "--help") == 0
+    out = capsys.readouterr().out
+    assert re.search("Commands of plug-ins.*greet +From strange_greetings; see: hwsim greet --help", out, re.DOTALL)
+    assert "lost" in out
+    assert "strange_greetings" not in sys.modules
+    assert run(monkeypatch, "greet", "--help") == 0
+    assert re.search("Usage: hwsim greet .*Say hello.*In capitals", capsys.readouterr().out, re.DOTALL)
+    assert run(monkeypatch, "greet", "you", "--loud") == 0
+    assert capsys.readouterr().out == "HELLO YOU\n"
+    assert run(monkeypatch, "greet") == 2
+    assert re.match("(?i)hwsim: missing argument .name.*see: hwsim greet --help", capsys.readouterr().err)
+
+
+@pytest.mark.usefixtures("plugins")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("lost", r"command 'lost' \(no_such_module_at_all:go\) could not be imported: ModuleNotFoundError"),
+        ("odd", "command 'odd' takes arguments that typer cannot read: "),
+        ("gret", "no command 'gret'; installed: .*check, compare.*greet.*did you mean 'greet'"),
+    ],
+)
+def test_a_plug_in_s_command_that_fails_is_one_sentence(
+    name: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, name) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(f"hwsim: {words}.*\n", err)
+
+
+def test_a_plug_in_cannot_take_the_place_of_a_command(
+    plugins: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (plugins / "strange-1.dist-info" / "entry_points.txt").write_text("[hwsim.commands]\nmodels = no_such_module:go\n")
+    with pytest.warns(RuntimeWarning, match=r"plug-in command 'models' \(no_such_module:go\) is not used"):
+        assert run(monkeypatch, "models") == 0
+    assert "mlp: " in capsys.readouterr().out
+
+
+def test_the_help_imports_no_plug_in_and_nothing_heavy(plugins: Path) -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(plugins)!r}); sys.argv = ['hwsim', '--help']\n"
+        "from hwsim.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    print('\\nLOADED', *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    shown, _, loaded = done.stdout.partition("\nLOADED ")
+    assert "From strange_greetings" in shown
+    names = set(loaded.split())
+    assert "typer" in names
+    assert not names & {"numba", "scipy", "sklearn", "matplotlib", "matplotlib.pyplot", "strange_greetings"}
+    assert not {name for name in names if name.startswith(("hwsim.devices", "hwsim.models"))}
+
+
 # -- lists -------------------------------------------------------------------------------------------------
 
 
@@ -147,8 +238,10 @@ def test_train_prints_accuracy_beside_its_controls(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, "train", "mlp:hidden=8", "--device", "gpu:h100", "--epochs", "1", "--seeds", "2") == 0
-    lines = capsys.readouterr().out.splitlines()
+    above, _, bill = capsys.readouterr().out.partition("\n\n")
+    lines = above.splitlines()
     assert len(lines) == 4
+    assert bill.startswith("What a training step of seed 0 costs")
     assert lines.pop(0) == (
         "Mlp 64-8-10 on digits by gpu:h100 (test split: accuracy in percent, 360 samples, most frequent class 11.9%)"
     )
@@ -157,6 +250,69 @@ def test_train_prints_accuracy_beside_its_controls(
         for words in ("exact arithmetic ", "last layer only ", "35 steps in 1 epoch,", "J (", " a step"):
             assert words in line
     assert lines[2].startswith("2 seeds: test accuracy ")
+
+
+def test_train_tells_what_a_step_costs_and_why(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", "--device", "digital:int8", "--epochs", "1", "--no-controls", "--seed", "3", "--seeds", "2"]
+    assert run(monkeypatch, *arguments, "--json", "a.json") == 0
+    out = capsys.readouterr().out
+    result = strict(Path("a.json").read_text())
+    bill, first = result["bill"], result["rows"][0]
+    assert bill["seed"] == first["seed"] == 3
+    for key in ("energy_per_step_j", "time_per_step_s"):
+        assert bill[key] == first[key]
+    step_j = bill["energy_per_step_j"]["nominal"]
+    assert sum(part["energy_j"] for part in bill["energy_by_part"]) == pytest.approx(step_j)
+    assert sum(bound["time_s"] for bound in bill["time_by_bound"]) == pytest.approx(bill["time_per_step_s"])
+    assert bill["excluded"] == {"digital:int8": list(hwsim.registry.devices()["digital"].excluded)}
+    assert set(bill["area_mm2"]) == {"digital:int8"}
+    largest = bill["energy_by_part"][0]
+    assert re.search(f"{largest['phase']} +{largest['component']}", out)
+    for words in ("What a training step of seed 3 costs", "others", "100%", "Time/step: ", "Area: ", "Left out of "):
+        assert words in out
+    assert "deployment" not in result
+
+
+def test_train_deploys_and_lets_age(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    aged = ["--deploy", "digital:int8", "--ages", "1s,30d"]
+    assert run(monkeypatch, "train", "--epochs", "1", "--no-controls", *aged, "--json", "-") == 0
+    out, err = capsys.readouterr()
+    found = strict(out)["deployment"]
+    assert found["device"] == "digital:int8"
+    assert [(row["age"], row["age_s"]) for row in found["by_age"]] == [("1s", 1.0), ("30d", 30 * 86400.0)]
+    assert len(found["programmings"]) == 2 * 5  # ages by seeds
+    exact = strict(out)["rows"][0]["test_accuracy"]  # it was trained by exact arithmetic
+    assert {row["exact_accuracy"] for row in found["by_age"]} == {exact}
+    # Nothing drifts here, and no programming errs: equal at all ages, without spread.
+    (only,) = {row["accuracy"]["mean"] for row in found["by_age"]}
+    assert f"1s   {100 * only:.1f} ± 0.0  {100 * exact:.1f}\n30d  {100 * only:.1f} ± 0.0" in err
+    assert "Weights of seed 0 programmed on digital:int8" in err
+
+
+def test_usual_ages(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "train", "xor", "--epochs", "1", "--no-controls", "--deploy", "ideal") == 0
+    out = capsys.readouterr().out
+    assert re.findall(r"^(\w+) +[\d.]+ ± [\d.]+ +[\d.]+$", out, re.MULTILINE) == ["1s", "1h", "30d", "365d"]
+
+
+def test_train_tells_of_wear(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("worn.py").write_text(
+        "from hwsim.devices.ideal import Ideal\n\n\n"
+        "class Worn(Ideal):\n"
+        '    name = "worn"\n\n'
+        "    def update_outer(self, tile, x, dy, scale):\n"
+        "        super().update_outer(tile, x, dy, scale)\n"
+        '        tile.state["moves"] = tile.state.get("moves", 0) + 1\n\n'
+        "    def wear(self, tile):\n"
+        '        return {"moves": tile.state.get("moves", 0)}\n'
+    )
+    arguments = ["train", "xor", "--device", "worn.py:Worn", "--epochs", "7", "--no-controls", "--json", "a.json"]
+    assert run(monkeypatch, *arguments) == 0
+    assert strict(Path("a.json").read_text())["bill"]["wear"] == {"fc1": {"moves": 7.0}, "fc2": {"moves": 7.0}}
+    out = capsys.readouterr().out
+    assert "What use has left on the tiles of seed 0\n\nlayer  moves\n-----  -----\nfc1    7\nfc2    7\n" in out
 
 
 def test_train_xor_takes_its_recipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -287,7 +443,7 @@ def test_compare_takes_a_model_s_recipe(monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 REFUSED = {
-    "unknown command": (["compair"], "compair"),
+    "unknown command": (["compair"], "no command 'compair'; installed: .*check, compare.*did you mean 'compare'"),
     "unknown option": (["compare", "--nope"], "--nope"),
     "no number": (["compare", "--seeds", "three"], "--seeds"),
     "no number of epochs": (["train", "--epochs", "1.5"], "--epochs"),
@@ -319,6 +475,16 @@ REFUSED = {
     "one target for two outputs": (
         ["train", "mlp:outputs=2", "--data", "xor"],
         r"xor has targets \[1\] for each sample, Mlp gives outputs \[2\]: squared_error cannot compare them$",
+    ),
+    "ages of nothing": (["train", "--ages", "1s"], "ages '1s' of what\\? give --deploy DEVICE"),
+    "ages without a unit": (["train", "--deploy", "ideal", "--ages", "1,9"], "age '1': needs a number with s, min, h"),
+    "no ages": (["train", "--deploy", "ideal", "--ages", ""], "age '': needs a number with"),
+    "negative age": (["train", "--deploy", "ideal", "--ages", "1s,-1h"], "age '-1h': needs a number with"),
+    "an age twice": (["train", "--deploy", "ideal", "--ages", "1h,60min"], "60min is there twice"),
+    "unknown device to deploy on": (["train", "--deploy", "idael"], "no device 'idael'; .*did you mean 'ideal'"),
+    "device to deploy on that does not fit": (
+        ["train", "mlp:activation=device", "--device", f"{HARD}:LearnedAbsorber", "--deploy", "ideal"],
+        "ideal has no activation of its own",
     ),
     "negative learning rate": (["train", "--learning-rate", "-0.1"], "learning rate -0.1: needs a finite value above"),
     "zero learning rate": (["train", "--learning-rate", "0"], "learning rate 0"),

@@ -192,10 +192,10 @@ def test_every_breakdown_sums_to_the_total(digits: Dataset) -> None:
 
 def test_a_device_and_its_host_are_told_apart(corners: Dataset) -> None:
     class Guest(Toy):
-        """Multiplies, and leaves functions to a digital host."""
+        """Multiplies, and leaves functions to a digital host, whose idle lanes leak as much as busy ones."""
 
         name = "guest"
-        host = "digital"
+        host = "digital:fp32:gated_fraction=1"
 
         def activity(self, op: Op) -> Mapping[str, Use] | None:
             return None if isinstance(op, Elementwise) else super().activity(op)
@@ -212,7 +212,7 @@ def test_a_device_and_its_host_are_told_apart(corners: Dataset) -> None:
     assert "host.mac (idle) " in shares
     assert "board (launch) " in shares
     assert "host." not in own  # what is a host there is a row of its own here
-    assert "Host of my guest: digital:fp32, " in text
+    assert "Host of my guest: digital:fp32:gated_fraction=1, " in text
     assert "Host of digital" not in text
 
 

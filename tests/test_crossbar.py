@@ -8,19 +8,28 @@ from typing import Any
 
 import numpy as np
 import pytest
+from crossbar_cells import EXACT, crossbar
 from numpy.testing import assert_allclose, assert_array_equal
 
 import hwsim
 from hwsim import models
-from hwsim.cost import Kind, Product
 from hwsim.devices.crossbar import Crossbar
 from hwsim.errors import DeviceError
-from hwsim.ledger import Ledger, TileShape
+from hwsim.ledger import Ledger
 from hwsim.testing import check_device
 from hwsim.testing.bench import train
 
-PRESETS = ("reram-es", "capacitor", "ecram", "idealized", "gokmen-vlasov")
-EXACT: dict[str, Any] = {"dac_bits": 0, "adc_bits": 0, "adc_effective_bits": 9, "output_noise": 0, "output_bound": 1e6}
+PULSED = (
+    "reram-es",
+    "capacitor",
+    "ecram",
+    "idealized",
+    "gokmen-vlasov",
+    "reram-sb",
+    "reram-array-om",
+    "reram-array-hfo2",
+)
+PRESETS = (*PULSED, "ecram-mo", "pcm", "hermes", "reram-wan", "sonos", "isaac", "neurram", "hermes-chip")
 
 CELLS = '''
 from hwsim.devices.crossbar.cells import Cell
@@ -63,10 +72,6 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def crossbar(preset: str | None = None, /, **parameters: Any) -> Crossbar:
-    return Crossbar.create(preset, parameters)
-
-
 def normal(*shape: int, seed: int = 0) -> Any:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
@@ -101,7 +106,6 @@ def test_cells_that_are_only_programmed_conform(file: Path) -> None:
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
-        ({"cell": "pcm"}, "both sides of 0"),
         ({"adc_bits": 0}, "adc_effective_bits"),
         ({"adc_bits": 3}, "4 bits at least"),
         ({"adc_bits": 1, "adc_effective_bits": 6}, "2 bits or more"),
@@ -113,11 +117,6 @@ def test_cells_that_are_only_programmed_conform(file: Path) -> None:
 def test_what_does_not_fit_is_refused(parameters: Mapping[str, Any], words: str) -> None:
     with pytest.raises(DeviceError, match=words):
         crossbar(**parameters)
-
-
-def test_weights_beyond_the_window_are_refused() -> None:
-    with pytest.raises(DeviceError, match="outside the cell's window"):
-        crossbar("ecram", weight_scale=1.0).program(2 * np.ones((3, 2), np.float32), name="w")
 
 
 # -- limits ------------------------------------------------------------------------------------------------
@@ -173,58 +172,6 @@ def test_same_scale_after_a_checkpoint() -> None:
 
 
 # -- cost --------------------------------------------------------------------------------------------------
-
-
-def energies_j(device: Crossbar, op: Product) -> dict[str, float]:
-    uses = device.uses(op) or {}
-    return {name: use.actions * device.components[name].quantity("energy_j").nominal for name, use in uses.items()}
-
-
-def test_a_layer_by_hand() -> None:
-    """2 vectors through 300 x 20 weights: two arrays of 256 x 256, one below the other."""
-    device = crossbar("reram-es")
-    op = Product(Kind.FORWARD, 2, 300, 20)
-    uses = device.uses(op)
-    assert uses is not None
-    assert {name: use.actions for name, use in uses.items()} == {
-        "cell": 2 * 300 * (20 + 1),  # 20 columns and the reference: 12,600
-        "dac": 2 * 300,
-        "sample_hold": 2 * 20 * 2,
-        "adc": 2 * 20 * 2,  # 20 columns in each of two arrays: 80
-        "settle": 2,
-        "add": 2 * 20,  # two partial sums
-        "multiply": 2 * 20 * 2,
-        "comparator": 2 * 300,
-        "buffer_read": 16 * 2 * 300,
-        "buffer_write": 16 * 2 * 20,
-    }
-    found = energies_j(device, op)
-    # G at state 0, half way from 3 to 50 uS: 26.5 uS; 0.2^2 V^2 x 26.5 uS x 10 ns = 10.6 fJ; x 0.12 = 1.272 fJ
-    assert found["cell"] == pytest.approx(12_600 * 1.272e-15)  # 16 pJ
-    assert found["dac"] == pytest.approx(600 * 0.291e-12)  # 175 pJ
-    # 9 bits, 100 MHz, 28 nm: 0.8 x 1.818 pJ
-    assert found["adc"] == pytest.approx(80 * 1.454e-12, rel=1e-3)  # 116 pJ
-    # 16 + 175 + 116 + 40 x .0513 + 80 x .5645 + 600 x .01747 + 9600 x .04164 + 640 x .05013 + 80 x .00097
-    # = 16 + 175 + 116 + 2 + 45 + 10 + 400 + 32 + 0 = 796 pJ: this layer is read from its buffer, mostly
-    assert sum(found.values()) == pytest.approx(796e-12, rel=2e-3)
-    ledger = Ledger()
-    ledger.tiles[device, "w"] = TileShape(1, 300, 20)
-    ledger.charge(device, op)
-    # 2 x 10 ns to settle; then 8 of 20 columns share a converter of 10 ns: 2 x 8 x 10 ns
-    assert ledger.time_s == pytest.approx(180e-9)
-    assert device.installed([TileShape(1, 300, 20)])["adc"] == 2 * (32 + 32)  # both sides of two arrays
-
-
-def test_a_pulsed_move_by_hand() -> None:
-    device = crossbar("reram-es", mean_slots=10, line_activity=0.1)
-    found = energies_j(device, Product(Kind.UPDATE_OUTER, 4, 300, 20))
-    # 4 samples x 10 slots x 6000 cells x 0.1 x 0.1 = 2400 pulses of 1.75^2 V^2 x 26.5 uS x 50 ns = 4.058 pJ
-    assert found["pulse"] == pytest.approx(2400 * 4.058e-12, rel=1e-3)  # 9.74 nJ
-    # a line that fires half-selects its cells: 2 x 0.1 x 40 x 6000 - 2 x 2400 = 43,200 of a quarter
-    assert found["half_selected"] == pytest.approx(43_200 * 1.0145e-12, rel=1e-3)  # 43.8 nJ: more than the pulses
-    uses = device.uses(Product(Kind.UPDATE_OUTER, 4, 300, 20))
-    assert uses is not None
-    assert uses["slot"].actions == 40  # 2 x 50 ns each
 
 
 def test_a_run_asks_for_what_its_shapes_do() -> None:

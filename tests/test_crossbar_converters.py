@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from hwsim import arrays
-from hwsim.devices.crossbar import converters
+from hwsim.devices.crossbar import converters, pulses
 from hwsim.devices.crossbar.converters import Converter, Periphery, convert, read
 from hwsim.errors import ConfigError, ShapeError
 
@@ -27,7 +27,7 @@ def both_paths(monkeypatch: pytest.MonkeyPatch, work: Any) -> tuple[Any, Any]:
     """What `work` returns with Numba, and without."""
     fast = work()
     with monkeypatch.context() as patch:
-        patch.setattr(converters, "numba_kernels", lambda: None)
+        patch.setattr(pulses, "numba_kernels", lambda: None)
         return fast, work()
 
 

@@ -6,22 +6,24 @@ import tomllib
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from hwsim import library
-from hwsim.devices.crossbar import fit as fitting
 from hwsim.devices.crossbar import steps
 from hwsim.devices.crossbar.cells import Cell, varying
-from hwsim.devices.crossbar.fit import Curve, fit
+from hwsim.devices.crossbar.commands import preset, toml
+from hwsim.devices.crossbar.curves import Curve, read_csv
+from hwsim.devices.crossbar.fit import Population, fit, fit_devices
 from hwsim.errors import ConfigError
 
 LOW, HIGH = 10e-6, 90e-6  # conductances [S] at states -1 and 1
 SEEDS = 40
 
 
-def synthetic(one, seed, halves=(100, 100, 100, 100), read_std=0.0):
+def synthetic(one, seed, halves=(100, 100, 100, 100), read_std=0.0, per_device=None):
     """A measured curve: pulses up, down, up, down from state 0; read noise in units of the state."""
     rng = np.random.default_rng(seed)
-    p, g = one.typical(np, (1,)), np.zeros(1)
+    p, g = per_device or one.typical(np, (1,)), np.zeros(1)
     up, states = [True], [0.0]
     for i, half in enumerate(halves):
         for _ in range(half):
@@ -111,7 +113,7 @@ def test_a_fit_writes_a_preset_that_makes_the_same_cell(tmp_path):
     one = steps.SoftBoundsReference(dw_min=0.02, up_down=0.1, w_min=-1.0, w_max=1.0)
     found = fit(steps.SoftBoundsReference, synthetic(one, 1), window_siemens=(LOW, HIGH))
     path = tmp_path / "mine.toml"
-    path.write_text(found.preset("my-cell", 'lab book "7"'))
+    path.write_text(preset(Population({"": found}), "my-cell", 'lab book "7"'))
     assert tomllib.loads(path.read_text())["my-cell"]["source"] == 'lab book "7"'
     values = library.presets(path)["my-cell"]
     assert (values.pop("model"), values.pop("certainty")) == ("soft-bounds", "measured")
@@ -121,16 +123,9 @@ def test_a_fit_writes_a_preset_that_makes_the_same_cell(tmp_path):
     # The fitted bounds sit where they were measured: state -> siemens is the window's line.
     for state, siemens in zip((made.w_min, made.w_max), made.window_siemens(), strict=True):
         assert siemens == pytest.approx(LOW + (state + 1) / 2 * (HIGH - LOW))
-    assert f"{found.low[0]:.6g}" in found.preset("x", "y")
+    assert f"{found.low[0]:.6g}" in preset(Population({"": found}), "x", "y")
     assert "95%" in str(found)
     assert str(found).count("\n") == 5
-
-
-def test_residuals_are_drawn(tmp_path):
-    found = fit(steps.ConstantStep, synthetic(steps.ConstantStep(dw_min=0.002), 1))
-    for name in ("fit.png", "fit.svg"):
-        found.plot(tmp_path / name)
-        assert (tmp_path / name).stat().st_size > 5000
 
 
 def test_a_csv_file_is_read_in_order_of_its_pulses(tmp_path):
@@ -151,10 +146,84 @@ def test_a_csv_file_is_read_in_order_of_its_pulses(tmp_path):
     assert (same[0] == same[2]).all()
 
 
+def test_a_csv_file_may_hold_several_devices_and_a_byte_order_mark(tmp_path):
+    lines = [
+        f"{pulse},{device},{1e-6 * (pulse + number + 1)},+1\r\n" for pulse in range(6) for number, device in DEVICES
+    ]
+    path = tmp_path / "many.csv"
+    path.write_text(
+        "\ufeffpulse,Device,conductance_siemens,direction\r\n" + "".join(lines), encoding="utf-8", newline=""
+    )
+    curves = read_csv(path)
+    assert list(curves) == ["left", "right"]
+    np.testing.assert_allclose(curves["left"].conductance_siemens, 1e-6 * np.arange(1, 7))
+    np.testing.assert_allclose(curves["right"].conductance_siemens, 1e-6 * np.arange(2, 8))
+    assert curves["left"].up.all()
+
+
+DEVICES = ((0, "left"), (1, "right"))
+
+
+def test_several_devices_tell_how_they_differ():
+    cells, rng = 12, np.random.default_rng(8)
+    one = steps.ConstantStep(**WINDOW, dw_min=0.006, dw_min_d2d=0.2, up_down_d2d=0.0, w_min_d2d=0.0, w_max_d2d=0.0)
+    drawn = [one.populate(np, rng, (1,), np.float64) for _ in range(cells)]
+    curves = {str(i): synthetic(one, i, per_device=p) for i, p in enumerate(drawn)}
+    ends = np.array([[c.conductance_siemens.min(), c.conductance_siemens.max()] for c in curves.values()])
+    # States are told from -1 to 1 between the lowest and the highest conductance of all: steps stretch by as much.
+    stretch = (HIGH - LOW) / (ends.max() - ends.min())
+    true = np.array([p["scale_up"][0] for p in drawn]) * stretch
+    found = fit_devices(steps.ConstantStep, curves)
+    at, own = found.estimates["dw_min"], [each.estimates["dw_min"] for each in found.fits.values()]
+    sigma = np.mean([(each.high - each.low) / (2 * 1.96) for each in own])  # of one device's fit
+    assert at.value == pytest.approx(true.mean(), abs=5 * sigma / math.sqrt(cells))
+    # Errors of the fits turn the sample's deviation by sigma / sqrt(n - 1) (their part along the true values).
+    spread = found.spreads["dw_min_d2d"] * at.value
+    assert spread == pytest.approx(true.std(ddof=1), abs=5 * sigma / math.sqrt(cells - 1))
+    # Student's t for 11 degrees of freedom at 97.5%: 2.201 (tables).
+    deviation = np.std([each.value for each in own], ddof=1)
+    assert (at.high - at.low) / 2 == pytest.approx(2.201 * deviation / math.sqrt(cells), rel=1e-3)
+    assert found.cell.dw_min_d2d == found.spreads["dw_min_d2d"]
+    assert found.degrees_of_freedom == cells * (400 - 2)
+
+
+def test_bic_ranks_as_likelihoods_do():
+    curve = synthetic(steps.PowerStep(**WINDOW, dw_min=0.02, gamma_up=1.5, gamma_down=2.0), 4)
+    scores = []
+    for model, count in ((steps.ConstantStep, 2 + 2), (steps.SoftBoundsReference, 4), (steps.PowerStep, 4 + 2)):
+        found = fit_devices(model, {"": curve})
+        off = found.fits[""].residuals_siemens
+        # Parameters: those fitted, bounds read off the curve where they are not, and sigma.
+        scores.append(
+            (found.bic, -2 * norm.logpdf(off, scale=np.sqrt(np.mean(off**2))).sum() + (count + 1) * math.log(400))
+        )
+    bic, reference = np.array(scores).T
+    np.testing.assert_allclose(bic - bic[0], reference - reference[0], rtol=1e-9)
+
+
+def test_a_fitted_bound_conducts_no_less_than_nothing():
+    # Steps down shrink so little on the way to 10 uS that a straight line has them end below 0 S.
+    curve = synthetic(steps.LinearStep(**WINDOW, dw_min=0.01, gamma_up=0.5, gamma_down=0.2, dw_min_std=0.0), 0)
+    found = fit(steps.SoftBoundsReference, curve, window_siemens=(LOW, HIGH))
+    assert found.cell.w_min == pytest.approx(-1 - 2 * LOW / (HIGH - LOW))
+    low, high = found.cell.window_siemens()
+    assert low == pytest.approx(0, abs=1e-12)
+    # State -1 still stands for 10 uS, state 1 for 90 uS.
+    np.testing.assert_allclose(found.cell.conductance(np, np.array([-1.0, 1.0])), [LOW, HIGH])
+    assert high > HIGH
+
+
 def text(tmp_path, content):
     path = tmp_path / "bad.csv"
     path.write_text(content)
     return path
+
+
+HEAD = "device,pulse,direction,conductance_siemens\n"
+
+
+def numbered(pulses, device="a"):
+    return [f"{device},{pulse},up,{1e-6 * (1 + i)}\n" for i, pulse in enumerate(pulses)]
 
 
 RISING = Curve.of([1] * 6, np.linspace(1e-6, 2e-6, 6))
@@ -169,6 +238,17 @@ RISING = Curve.of([1] * 6, np.linspace(1e-6, 2e-6, 6))
         (lambda t: Curve.from_csv(text(t, "pulse,direction,conductance\n1,up,x\n")), "line 2: .*must be numbers"),
         (lambda t: Curve.from_csv(text(t, "pulse,direction,conductance\n1,up\n")), "line 2: .*must be numbers"),
         (lambda t: Curve.from_csv(text(t, "pulse,direction,conductance\n")), "needs 5 or more"),
+        (lambda t: Curve.from_csv(text(t, "pulse,direction,conductance\n1,up,1e-6\n")), "bad.csv: .*5 or more"),
+        (lambda t: Curve.from_csv(text(t, "pulse,direction,conductance\n1,up,nan\n")), "line 2: conductance nan S"),
+        (lambda t: Curve.from_csv(text(t, "pulse,direction,conductance\n1,up,-1e-6\n")), "line 2: conductance -1e-06"),
+        (lambda t: Curve.from_csv(text(t, "pulse,direction,conductance\n1,up,25\n")), "in siemens, not microsiemens"),
+        (lambda t: Curve.from_csv(text(t, HEAD + "a,0,up,1e-6\nb,0,up,1e-6\n" * 3)), "pulse 0 is followed by pulse 0"),
+        (lambda t: Curve.from_csv(text(t, "".join([HEAD, *numbered(range(0, 60, 10))]))), "followed by pulse 10; num"),
+        (
+            lambda t: Curve.from_csv(text(t, "".join([HEAD, *numbered(range(6)), *numbered(range(6), "b")]))),
+            "2 devices",
+        ),
+        (lambda t: Curve.from_csv(text(t, "pulse,direction,conductance,conductance_siemens\n")), "each once"),
         (lambda t: Curve.of([1, 0, 1, 1, 1], np.ones(5)), r"directions of pulses are \+1"),
         (lambda t: Curve.of([1] * 5, np.ones(5)), "never changes"),
         (lambda t: Curve.of([1] * 5, [1, 2, np.nan, 4, 5]), "finite and not negative"),
@@ -178,7 +258,12 @@ RISING = Curve.of([1] * 6, np.linspace(1e-6, 2e-6, 6))
         (lambda t: fit(steps.ConstantStep, RISING, window_siemens=(2e-6, 1e-6)), "needs 0 <= lowest < highest"),
         (
             lambda t: fit(steps.ConstantStep, RISING, free=["dw_min", "rest"]),
-            "does not determine dw_min, rest together",
+            "does not determine dw_min, rest together; .*fit fewer",
+        ),
+        (lambda t: fit(steps.ConstantStep, RISING), "does not determine dw_min, up_down together; pulse it both ways"),
+        (
+            lambda t: fit(steps.ExpStep, Curve.of([1, 1, 1, -1, -1], [1e-6, 2e-6, 3e-6, 2e-6, 1e-6])),
+            r"4 pulses are too few for 5 parameters \(dw_min, A_up, .*\); measure more",
         ),
         (lambda t: fit(Cell, RISING), "no number to fit; name parameters"),
     ],
@@ -190,5 +275,5 @@ def test_bad_input_is_refused_in_one_sentence(call, words, tmp_path):
 
 
 def test_names_of_parameters_are_written_as_toml():
-    assert fitting.toml((1.5, (2, True))) == "[1.5, [2, true]]"
-    assert fitting.toml('a "b"') == '"a \\"b\\""'
+    assert toml((1.5, (2, True))) == "[1.5, [2, true]]"
+    assert toml('a "b"') == '"a \\"b\\""'

@@ -1,6 +1,7 @@
 """The digital processor: energies and times by hand, what streams from dynamic RAM, and what it refuses."""
 
 import math
+from collections.abc import Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 
 from hwsim import library
 from hwsim.arrays import Shape
-from hwsim.cost import Elementwise, Kind, Product, Role, Use
+from hwsim.cost import Component, Elementwise, Kind, Product, Role, Use
+from hwsim.device import Device
 from hwsim.devices.digital import Digital
 from hwsim.errors import DeviceError
 from hwsim.ledger import Ledger
@@ -93,7 +95,46 @@ def test_static_power_by_hand() -> None:
     assert device.components["sram_read"].quantity("static_power_w").nominal == pytest.approx(
         library.sram(256, 28).leakage.nominal
     )
-    assert device.components["mac"].quantity("idle_power_w") == lane
+
+
+def test_idle_power_by_hand() -> None:
+    device = digital("int8")
+    lane, memory = (device.components[name] for name in ("mac", "sram_read"))
+    # Twenty times less than 16 uW (Tschanz et al.): 0.8 uW; a quarter of the memory's leakage (ReGate).
+    assert lane.quantity("idle_power_w").nominal == pytest.approx(0.15 * 0.154e-12 * 7e8 / 20, rel=1e-3)
+    assert memory.quantity("idle_power_w").nominal == pytest.approx(library.sram(256, 28).leakage.nominal / 4)
+    for component in device.components.values():
+        static, idle = component.quantity("static_power_w"), component.quantity("idle_power_w")
+        assert idle.key == static.key, "drawn together"
+        assert idle.low <= static.low
+        assert idle.high <= static.high
+    for quantity in (device.gated_fraction, device.retention_fraction):
+        assert quantity.source
+        assert 0 < quantity.low < quantity.nominal < quantity.high < 1
+
+
+def test_a_host_that_waits_is_gated_and_keeps_its_memory() -> None:
+    class Slow(Device):
+        name = "slow"
+
+        @property
+        def components(self) -> Mapping[str, Component]:
+            return {"array": Component(time_s=1e-3)}
+
+        def activity(self, op: Product | Elementwise) -> Mapping[str, Use] | None:
+            return {"array": Use(1)} if isinstance(op, Product) and op.kind is Kind.FORWARD else {}
+
+    def idle_j(host: Digital) -> float:
+        ledger = Ledger()
+        Slow(host=host).program(Shape(4, 4), name="w", ledger=ledger).forward(Shape(2, 4))
+        ledger.charge(host, Elementwise("relu", 8, 8, 32, 32))
+        return float(ledger.energy(by=["device", "part"])[host.spec, "idle"])
+
+    host = digital("int8")
+    lane, memory = (host.components[name].quantity("static_power_w").nominal for name in ("mac", "sram_read"))
+    ungated = idle_j(digital("int8", gated_fraction=1, retention_fraction=1))
+    assert ungated == pytest.approx(1e-3 * (256 * lane + memory), rel=1e-9)  # 1 ms of all lanes and the memory
+    assert idle_j(host) == pytest.approx(1e-3 * (256 * lane / 20 + memory / 4), rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -341,6 +382,8 @@ def test_fixed_point_runs_on_integer_units(precision: str, units: str) -> None:
         ({"node_nm": 3}, "from 5 to 130 nm"),
         ({"dram": "core"}, "needs one of ddr4"),
         ({"rows": 0}, "rows=0"),
+        ({"gated_fraction": 1.1}, "needs a finite value from 0 to 1"),
+        ({"retention_fraction": 2}, "needs a finite value from 0 to 1"),
         ({"lanes": 4}, "has no parameter 'lanes'"),
     ],
 )

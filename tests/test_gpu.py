@@ -16,16 +16,19 @@ from hwsim.devices.gpu.gemm import CANDIDATES, SPLITS, TILES, Gemm, fastest, ker
 from hwsim.errors import DeviceError
 from hwsim.ledger import Ledger
 
-CARDS = ("gtx580", "p100", "v100", "a100-40", "a100-80", "rtx4090", "h100", "h200")
+CARDS = ("gtx580", "p100", "v100", "a100-40", "a100-80", "rtx4090", "h100", "h200", "b200")
+BLOCKED = ("mxfp8", "mxfp6", "mxfp4", "nvfp4")
+UNBLOCKED = tuple(precision for precision in PRECISIONS if precision not in BLOCKED)
 HAS = {
     "gtx580": {"fp64", "fp32"},
     "p100": {"fp64", "fp32", "fp16"},
     "v100": {"fp64", "fp32", "fp16", "int8"},
     "a100-40": {"fp64", "fp32", "tf32", "bf16", "fp16", "int8"},
     "a100-80": {"fp64", "fp32", "tf32", "bf16", "fp16", "int8"},
-    "rtx4090": set(PRECISIONS),
-    "h100": set(PRECISIONS),
-    "h200": set(PRECISIONS),
+    "rtx4090": set(UNBLOCKED),
+    "h100": set(UNBLOCKED),
+    "h200": set(UNBLOCKED),
+    "b200": set(PRECISIONS),
 }
 ALL = [(card, precision) for card in CARDS for precision in PRECISIONS if precision in HAS[card]]
 
@@ -115,9 +118,9 @@ def test_a_cap_that_leaves_nothing_for_work_is_refused():
 
 @pytest.mark.parametrize("card", CARDS)
 def test_pickle_keeps_everything(card):
-    device = gpu(card, power_cap_w="280")
+    device = gpu(card, power_cap_w="380")
     copy = pickle.loads(pickle.dumps(device))
-    assert copy.spec == device.spec == f"gpu:{card}:precision=fp32:power_cap_w=280"
+    assert copy.spec == device.spec == f"gpu:{card}:precision=fp32:power_cap_w=380"
     for field in dataclasses.fields(device):
         assert getattr(copy, field.name) == getattr(device, field.name)
     assert charged(copy, cube(100)).energy_j == charged(device, cube(100)).energy_j
@@ -265,8 +268,8 @@ def test_a_bias_is_added_while_the_product_is_written():
 
 def test_vector_work_is_fp64_only_where_products_are():
     work = Elementwise("gelu", 10**8, 10**11, 0, 0)
-    at = {precision: seconds(gpu("h100", precision), work) for precision in PRECISIONS}
-    assert len({at[precision] for precision in PRECISIONS if precision != "fp64"}) == 1
+    at = {precision: seconds(gpu("h100", precision), work) for precision in UNBLOCKED}
+    assert len({at[precision] for precision in UNBLOCKED if precision != "fp64"}) == 1
     assert at["fp64"] > 1.9 * at["fp32"]
 
 
@@ -286,6 +289,30 @@ def test_memory_traffic_is_every_operand_once():
     assert bytes_of(fp8, Kind.GRADIENT, m, k, n) == m * k + m * n + 4 * k * n  # both were cast before
     assert bytes_of(fp32, Kind.FORWARD, m, k, n, x_values=20) == 4 * (20 + k * n + m * n)
     assert bytes_of(fp32, Kind.FORWARD, m, k, n, stack=3) == 3 * 4 * (m * k + k * n + m * n)
+
+
+def test_blocks_bring_their_scales_along():
+    # mxfp4 on a B200, forward of m = 7, k = 40, n = 13: 40 values are a block of 32 and one of 8, a byte of scale each.
+    #   x: 7 x 40 values of 4 bits, 140 B, and 7 x 2 scales, 14 B = 154 B; w: 260 B and 13 x 2 scales = 286 B
+    #   y: 7 x 13 in bf16 = 182 B; making x: 560 B of bf16 read, 154 B written
+    mxfp4 = gpu("b200", "mxfp4")
+    assert bytes_of(mxfp4, Kind.FORWARD, 7, 40, 13) == (154 + 286 + 182) + (560 + 154)
+    # backward: dy 7 x 13 of 4 bits and a scale a row, ceil(45.5 + 7) = 53 B; w: 260 B and 40 scales = 300 B
+    #   dx: 7 x 40 in bf16 = 560 B; making dy: 182 B read, 53 B written
+    assert bytes_of(mxfp4, Kind.BACKWARD, 7, 40, 13) == (53 + 300 + 560) + (182 + 53)
+    # gradient: blocks of 7 rows: x 140 B and 40 scales = 180 B, dy ceil(45.5 + 13) = 59 B, both also written before it
+    assert bytes_of(mxfp4, Kind.GRADIENT, 7, 40, 13) == 2 * (180 + 59) + 4 * 40 * 13
+    # nvfp4 has blocks of 16, three of them in 40 values: x 140 B and 7 x 3 = 161 B, w 260 B and 13 x 3 = 299 B
+    assert bytes_of(gpu("b200", "nvfp4"), Kind.FORWARD, 7, 40, 13) == (161 + 299 + 182) + (560 + 161)
+    # mxfp6: x 7 x 40 x 6 bits = 210 B and 14 scales = 224 B, w 390 B and 26 scales = 416 B
+    assert bytes_of(gpu("b200", "mxfp6"), Kind.FORWARD, 7, 40, 13) == (224 + 416 + 182) + (560 + 224)
+    # an update reads and writes 4 B a weight, reads a step of 4 B, and writes weights blocked along k and along n
+    assert bytes_of(mxfp4, Kind.UPDATE, 0, 40, 13) == 12 * 520 + 286 + 300
+    assert bytes_of(mxfp4, Kind.PROGRAM, 0, 40, 13) == 4 * 520 + 286 + 300
+    assert bytes_of(mxfp4, Kind.READ, 0, 40, 13) == 4 * 520
+    # 17/32 B a value in blocks of 32, and 9/16 B in blocks of 16, on the way to the SMs
+    assert mxfp4.gemm(cube(64)).operand_bytes == 17 / 32
+    assert gpu("b200", "nvfp4").gemm(cube(64)).operand_bytes == 9 / 16
 
 
 def test_weights_are_moved_in_the_master_format_with_a_copy_for_narrow_products():
@@ -347,7 +374,8 @@ SHAPES = ((64, 32), (27, 64), (784, 300), (4096, 128), (2048, 8192))
 
 @pytest.mark.parametrize(
     ("card", "precision", "cap"),
-    [("h100", p, None) for p in PRECISIONS]
+    [("h100", p, None) for p in UNBLOCKED]
+    + [("b200", p, None) for p in BLOCKED]
     + [("h100", "bf16", "270"), ("h100", "bf16", "none"), ("v100", "fp16", None), ("v100", "fp32", "150")]
     + [("gtx580", "fp32", None), ("a100-80", "tf32", None), ("rtx4090", "fp8", None)],
 )
@@ -399,8 +427,10 @@ def test_a_long_sum_is_split_over_the_chip():
 
 
 def test_a_lower_precision_is_never_slower_at_size():
-    for card in ("h100", "h200", "a100-80", "rtx4090"):
-        ordered = [p for p in ("fp64", "fp32", "tf32", "bf16", "fp8") if p in HAS[card]]
+    wide = ("fp64", "fp32", "tf32", "bf16")
+    chains = [(card, (*wide, "fp8")) for card in ("h100", "h200", "a100-80", "rtx4090", "b200")]
+    for card, chain in [*chains, ("b200", (*wide, "mxfp8", "mxfp6", "nvfp4", "mxfp4"))]:
+        ordered = [precision for precision in chain if precision in HAS[card]]
         times = [seconds(gpu(card, precision), cube(4096)) for precision in ordered]
         assert times == sorted(times, reverse=True)
 
@@ -420,7 +450,7 @@ def test_activity_is_cheap():
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_products_keep_their_contract(precision):
-    device = gpu("h100", precision)
+    device = gpu("b200", precision)
     rng = np.random.default_rng(1)
     size = 512
     w, x, dy = (rng.standard_normal((size, size)) for _ in range(3))

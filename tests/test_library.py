@@ -177,8 +177,8 @@ def test_every_entry_has_source_certainty_range_and_unit() -> None:
         assert quantity.source, entry.name
         assert quantity.certainty in CERTAINTY_ORDER, entry.name
         assert 0 < quantity.low < quantity.nominal < quantity.high, entry.name
-        assert entry.unit in ("J", "J/bit", "J/bit/mm", "W"), entry.name
-        assert quantity.nominal < 1e-10 or entry.unit == "W", f"{entry.name} is in SI"
+        assert entry.unit in ("J", "J/bit", "J/bit/mm", "W", "F", "mm2"), entry.name
+        assert quantity.nominal < 1e-10 or entry.unit in ("W", "mm2"), f"{entry.name} is in SI"
         assert isinstance(entry.role, Role)
         assert entry.role is not Role.CORE or entry.node_nm, f"{entry.name} needs a node"
 
@@ -394,6 +394,23 @@ def test_the_sram_law_predicts_the_table_within_its_stated_error(node: int, row:
     assert memory.read.certainty is Certainty.DERIVED
 
 
+AREA = {  # node: um2 of 1, 4, 16, 64, 256, 1024 and 4096 KB in the same runs
+    45: (3599.3, 13502.9, 50742.0, 209046.0, 872093.0, 3676350.0, 13623000.0),
+    32: (1820.86, 7453.57, 25664.8, 124417.0, 478266.0, 1859850.0, 6891810.0),
+    22: (857.542, 3509.25, 15073.6, 58601.4, 225290.0, 878057.0, 3448230.0),
+}
+
+
+@pytest.mark.parametrize("node", AREA)
+def test_the_area_of_an_sram_is_that_of_the_table(node: int) -> None:
+    for kilobytes, square_micron in zip((1, 4, 16, 64, 256, 1024, 4096), AREA[node], strict=True):
+        area = library.sram(kilobytes, node).area
+        assert 1 / 1.14 < area.nominal / (1e-6 * square_micron) < 1.14
+        assert area.low * 0.99 < 1e-6 * square_micron < area.high * 1.01, "the range holds every row"
+    beyond = library.sram(1, 7).area.nominal / library.sram(1, 22).area.nominal
+    assert beyond == pytest.approx(library.area_scale(22, 7).nominal)  # not the law of energies
+
+
 def test_an_sram_by_hand() -> None:
     memory = library.sram(64, 45)  # 0.0329 pJ x 64^0.517 = 0.0329 x 8.586 = 0.2825 pJ/bit
     assert memory.read.nominal == pytest.approx(0.2825e-12, rel=1e-3)
@@ -460,6 +477,37 @@ def test_functional_units_scale_from_the_node_of_their_source() -> None:
     assert library.special("shift_add", 32).nominal == pytest.approx(0.2e-3 / 9.6e9, rel=0.01)  # 0.2 mW at 9.6 GS/s
 
 
+def test_areas_scale_by_stillmaker_and_baas_within_the_square_of_the_node() -> None:
+    """Their ratios from 45 nm: 0.377 at 28, 0.19 at 16, 0.042 at 5 nm; the square: 0.387, 0.126, 0.0123."""
+    for node, published, square in ((28, 0.377, 0.387), (16, 0.19, 0.1264), (5, 0.042, 0.01235)):
+        factor = library.area_scale(45, node)
+        assert factor.nominal == pytest.approx(published, rel=1e-3)
+        assert [factor.low, factor.high] == pytest.approx(sorted([published, square]), rel=1e-2)
+    assert library.area_scale(65, 130).nominal == pytest.approx(4, rel=1e-3)
+    assert library.area_scale(28, 28).low == library.area_scale(28, 28).high == 1
+    with pytest.raises(ConfigError, match="known from 5 to 130 nm"):
+        library.area_scale(45, 3)
+
+
+def test_areas_of_units() -> None:
+    assert library.area("shift_add", 32).nominal == pytest.approx(240e-6 / 4)  # ISAAC, Table I
+    assert library.area("neuron", 130).nominal == pytest.approx(325_120e-6 / 256, rel=1e-3)  # NeuRRAM
+    assert library.area("line_driver", 130).nominal == pytest.approx(243_840e-6 / 512, rel=1e-3)
+    assert library.area("alu", 45).nominal == pytest.approx(4032e-6 / library.area_scale(45, 32).nominal)
+
+
+@pytest.mark.parametrize(
+    ("name", "milliwatt", "actions_per_ns"),
+    [
+        ("converter.adc_8b", 16, 8 * 1.28),  # ISAAC, Table I: power of a unit over its rate
+        ("converter.dac_1b", 4, 1024 / 100),
+        ("converter.sample_hold", 0.01, 1024 / 100),
+    ],
+)
+def test_converters_take_the_power_that_their_source_gives(name: str, milliwatt: float, actions_per_ns: float) -> None:
+    assert library.entry(name).quantity.nominal == pytest.approx(1e-12 * milliwatt / actions_per_ns, rel=0.01)
+
+
 # -- survey converter
 
 
@@ -475,6 +523,7 @@ def test_the_survey_converter_is_the_one_that_was_executed(
     assert total == pytest.approx(1e-12 * picojoule, rel=2e-3)  # the reference printed four digits of its constants
     assert converter.area.nominal == pytest.approx(1e-6 * square_micron, rel=2e-3)
     assert converter.energy.high / converter.energy.nominal == pytest.approx(3.5)
+    assert converter.energy.key == converter.static_power.key, "shares of one total vary together"
 
 
 # -- unknown names
@@ -489,6 +538,7 @@ def test_the_survey_converter_is_the_one_that_was_executed(
         (lambda: library.special("tanh", 28), "no functional unit 'tanh'; known: comparator"),
         (lambda: library.dram("hbm9"), "no dynamic RAM 'hbm9'; known: ddr4"),
         (lambda: library.link("pigeon"), "no link 'pigeon'; known: bus"),
+        (lambda: library.area("moon", 28), "no area of 'moon'; known: adc_8b"),
         (lambda: library.entry("mac"), "no component value 'mac'; known: add.bf16.at_45nm"),
         (lambda: library.adc(3, 1e9, 32), "4 bits at least"),
     ],

@@ -72,13 +72,14 @@ def test_every_data_file_goes_into_the_wheel(project: dict[str, Any]) -> None:
 
 
 def test_entry_points_are_importable_and_complete(project: dict[str, Any]) -> None:
-    for group in ("devices", "models"):
+    for group in ("devices", "models", "commands"):
         points = project["project"]["entry-points"][f"hwsim.{group}"]
         for name, target in points.items():
             module, _, attribute = target.partition(":")
             assert hasattr(__import__(module, fromlist=["x"]), attribute), name
     # Every device package at the top is offered by name.
-    offered = {target.partition(":")[0] for target in project["project"]["entry-points"]["hwsim.devices"].values()}
+    targets = project["project"]["entry-points"]["hwsim.devices"].values()
+    offered = {".".join(target.partition(":")[0].split(".")[:3]) for target in targets}
     top = {path for path in (ROOT / "devices").iterdir() if path.name not in ("__init__.py", "__pycache__")}
     assert offered == {f"hwsim.devices.{path.stem}" for path in top if path.is_dir() or path.suffix == ".py"}
 

@@ -83,6 +83,10 @@ def built_in_devices(monkeypatch: pytest.MonkeyPatch) -> None:
             "crossbar:pcm:cell=cells.py:MyCell",
             DeviceName("crossbar", "pcm", {"cell": "cells.py:MyCell"}),
         ),
+        (
+            "crossbar:ecram:cell=my/cells.toml:mine:adc_bits=6",
+            DeviceName("crossbar", "ecram", {"cell": "my/cells.toml:mine", "adc_bits": "6"}),
+        ),
         ("path/to/file.py:Mine", DeviceName("path/to/file.py:Mine", None, {})),
         ("path/to/file.py:Mine:key=value", DeviceName("path/to/file.py:Mine", None, {"key": "value"})),
         ("path/to/file.py:Mine:preset:key=1", DeviceName("path/to/file.py:Mine", "preset", {"key": "1"})),
@@ -240,6 +244,19 @@ def test_the_same_plug_in_found_twice_is_no_trouble(monkeypatch: pytest.MonkeyPa
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert list(registry.installed(registry.DEVICES)) == ["ideal"]
+
+
+def test_a_command_is_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"parse": "hwsim.registry:parse_device", "broken": "no_such_module_at_all:go", "text": "hwsim:__version__"}
+    points = [EntryPoint(name, value, registry.COMMANDS) for name, value in values.items()]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    assert registry.command("parse") is parse_device
+    with pytest.raises(PluginError, match=r"command 'broken' \(no_such_module_at_all:go\) could not be imported"):
+        registry.command("broken")
+    with pytest.raises(PluginError, match=r"command 'text' is '.*', not a function"):
+        registry.command("text")
+    with pytest.raises(DeviceError, match="no command 'pars'; installed: broken, parse, text; did you mean 'parse'"):
+        registry.command("pars")
 
 
 def test_nothing_is_imported_to_list_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,18 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwsim import precision
+from hwsim import formats as formats_module
+from hwsim import microscaling, precision
 from hwsim.errors import ConfigError
-from hwsim.precision import (
-    FixedFormat,
-    FloatFormat,
-    IntegerFormat,
-    formats,
-    number_format,
-    per_tensor,
-    policies,
-    policy,
-)
+from hwsim.formats import FixedFormat, FloatFormat, IntegerFormat, formats, number_format
+from hwsim.precision import per_tensor, policies, policy
 
 # e3m4 is no named format: it shows that FloatFormat is general.
 REFERENCES = [
@@ -29,7 +22,9 @@ REFERENCES = [
     pytest.param(number_format("fp8_e5m2"), ml_dtypes.float8_e5m2, id="fp8_e5m2"),
     pytest.param(FloatFormat("e3m4", 3, 4, 8), ml_dtypes.float8_e3m4, id="e3m4"),
 ]
-ROUNDING = ("tf32", "bf16", "fp16", "fp8_e4m3", "fp8_e5m2", "int8", "fixed4.12", "fixed1.7")
+NARROW = ("fp8_e4m3", "fp8_e5m2", "fp6_e2m3", "fp6_e3m2", "fp4_e2m1")
+ROUNDING = ("tf32", "bf16", "fp16", *NARROW, "int8", "fixed4.12", "fixed1.7")
+BLOCKED = ("mxfp8", "mxfp6", "mxfp4", "nvfp4")
 FIXED = ("int8", "fixed4.12", "fixed1.7", "fixed8.0", "fixed1.24", "fixed25.0")
 
 
@@ -181,7 +176,7 @@ def test_stochastic_rounding_is_unbiased(name, fraction, steps):
     else:
         gap = format.smallest_normal
     lower = (2 if name in ("tf32", "bf16") else 0) + steps * gap
-    if steps == 5 and name in ("fp8_e4m3", "fp8_e5m2"):
+    if steps == 5 and name in NARROW:
         lower, gap = 2.0 + 2 * format.epsilon, 2 * format.epsilon  # a normal value
     sigma = np.sqrt(n * fraction * (1 - fraction))
     for sign in (1, -1):
@@ -202,7 +197,7 @@ def test_stochastic_rounding_gives_a_neighbour_and_leaves_what_is_representable(
     assert_same_bits(format.round(np, nearest, rng), nearest)
     assert_same_bits(format.round(np, rounded), rounded)  # representable
     other = nearest != rounded
-    assert 0.02 < np.count_nonzero(other) / x.size < 0.6
+    assert 0.01 < np.count_nonzero(other) / x.size < 0.6
     assert np.all((nearest[other] > x[other]) != (rounded[other] > x[other]))  # on the other side of x ...
     middle = (nearest[other].astype(np.float64) + rounded[other]) / 2
     between = format.round(np, middle.astype(np.float32))  # ... and with nothing between them
@@ -279,7 +274,7 @@ def test_moves_by_at_most_the_unit_roundoff(name, value):
         codes, scale = per_tensor(np, np.float32([value, 1.0]), format)
         assert abs(codes[0] * scale - value) <= format.unit_roundoff * (1 + 1e-6)
     elif value < format.max:
-        relative = value if isinstance(format, FloatFormat) else 1.0
+        relative = max(value, format.smallest_normal) if isinstance(format, FloatFormat) else 1.0
         assert abs(float(format.round(np, np.float32([value]))[0]) - value) <= format.unit_roundoff * relative
 
 
@@ -327,7 +322,7 @@ def test_any_shape_and_stride_and_the_input_is_left_alone(name):
 
 
 def test_every_name_is_found():
-    assert set(formats()) == {"fp64", "fp32", "tf32", "bf16", "fp16", "fp8_e4m3", "fp8_e5m2", "int8"}
+    assert set(formats()) == {"fp64", "fp32", "tf32", "bf16", "fp16", *NARROW, "int8"}
     assert [number_format(name).name for name in (*formats(), "fixed4.12")] == [*formats(), "fixed4.12"]
     assert [policy(name).name for name in (*policies(), "fixed8.8")] == [*policies(), "fixed8.8"]
 
@@ -355,8 +350,8 @@ def test_a_format_is_not_a_policy():
         policy("fp8_e4m3")
 
 
-def test_integers_and_fixed_point_always_saturate():
-    for name in ("int8", "fixed4.12"):
+def test_formats_without_infinity_and_nan_always_saturate():
+    for name in ("int8", "fixed4.12", "fp6_e2m3", "fp6_e3m2", "fp4_e2m1"):
         with pytest.raises(ConfigError, match=f"{name} always saturates"):
             number_format(name).round(np, np.float32([1]), saturate=False)
 
@@ -425,7 +420,7 @@ def test_full_precision_does_nothing(name):
     assert step.dtype(np) is (np.float64 if name == "fp64" else np.float32)
 
 
-@pytest.mark.parametrize("name", [*policies(), "fixed4.12"])
+@pytest.mark.parametrize("name", [*(name for name in policies() if name not in BLOCKED), "fixed4.12"])
 def test_operands_are_on_the_grid_of_the_format(name):
     step = policy(name)
     x = np.random.default_rng(13).standard_normal((30, 20)).astype(step.dtype(np))
@@ -457,13 +452,17 @@ def test_which_formats():
         "fp16": ("fp16", "fp16", "fp16", "fp32", "fp32", 16, False),
         "fp8": ("fp8_e4m3", "fp8_e5m2", "bf16", "fp32", "fp32", 8, False),
         "int8": ("int8", "int8", "fp32", "int32", "fp32", 8, True),
+        "mxfp8": ("fp8_e4m3", "fp8_e4m3", "bf16", "fp32", "fp32", 8, False),
+        "mxfp6": ("fp6_e2m3", "fp6_e3m2", "bf16", "fp32", "fp32", 6, False),
+        "mxfp4": ("fp4_e2m1", "fp4_e2m1", "bf16", "fp32", "fp32", 4, False),
+        "nvfp4": ("fp4_e2m1", "fp4_e2m1", "bf16", "fp32", "fp32", 4, True),
         "fixed4.12": ("fixed4.12", "fixed4.12", "fixed4.12", "int64", "fixed4.12", 16, True),
     }
 
 
 def test_stochastic_policies_ask_for_a_generator():
     x = np.float32([1.0, 0.3])
-    for name in ("int8", "fixed4.12"):
+    for name in ("int8", "fixed4.12", "nvfp4"):
         with pytest.raises(ConfigError, match="needs an rng"):
             policy(name).quantize_gradients(np, x)
     mean = np.mean([policy("int8").quantize_gradients(np, x, np.random.default_rng(i))[1] for i in range(2000)])
@@ -480,7 +479,8 @@ def test_relative_rms_bound(name, gradients):
     x = np.clip(rng.standard_normal((64, 256)), -6, 6).astype(dtype)
     w = np.clip(rng.standard_normal((256, 64)), -6, 6).astype(dtype)
     quantize = step.quantize_gradients if gradients else step.quantize_values
-    a, b = quantize(np, x, rng if gradients and step.stochastic else None), step.quantize_values(np, w)
+    a = quantize(np, x, rng if gradients and step.stochastic else None, axis=-1)
+    b = step.quantize_values(np, w, axis=-2)
     exact, product = x.astype(np.float64) @ w.astype(np.float64), a.astype(np.float64) @ b.astype(np.float64)
     if not isinstance(step.output, FixedFormat):  # which would saturate
         product = step.round_output(np, product.astype(dtype)).astype(np.float64)
@@ -509,6 +509,14 @@ def test_describe():
         "int8: int8 values and gradients, stochastic rounding of gradients, per-tensor scales, accumulated in int32, "
         "fp32 out, fp32 master weights"
     )
+    assert policy("mxfp6").describe() == (
+        "mxfp6: fp6_e2m3 values, fp6_e3m2 gradients, a power-of-two scale to 32 values, accumulated in fp32, bf16 out, "
+        "fp32 master weights"
+    )
+    assert policy("nvfp4").describe() == (
+        "nvfp4: fp4_e2m1 values and gradients, stochastic rounding of gradients, an E4M3 scale to 16 values and an "
+        "fp32 scale to the tensor, accumulated in fp32, bf16 out, fp32 master weights"
+    )
     assert policy("fp32").describe() == (
         "fp32: fp32 values and gradients, accumulated in fp32, fp32 out, fp32 master weights"
     )
@@ -518,7 +526,8 @@ def test_describe():
 
 
 def test_the_module_knows_no_array_library():
-    assert not {"np", "numpy", "cupy", "ml_dtypes"} & set(vars(precision))
+    for module in (precision, microscaling, formats_module):
+        assert not {"np", "numpy", "cupy", "ml_dtypes"} & set(vars(module))
 
 
 @pytest.mark.gpu

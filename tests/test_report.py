@@ -13,7 +13,7 @@ import hwsim
 from hwsim import data, models
 from hwsim.bill import RESOLUTION
 from hwsim.errors import ConfigError
-from hwsim.report import figure, html, notes, table, units
+from hwsim.report import figure, html, notes, runs, table, units
 from hwsim.report.comparison import Comparison
 
 
@@ -219,6 +219,109 @@ def test_warnings(found: Comparison) -> None:
 def test_columns_are_aligned() -> None:
     text = table.grid(["a", "long name"], [["longer", "1"], ["b", "22"]])
     assert text.splitlines() == ["a       long name", "------  ---------", "longer  1", "b       22"]
+
+
+# -- trained runs ------------------------------------------------------------------------------------------
+
+
+def bill_of(joules: list[float], seconds: list[float]) -> dict[str, Any]:
+    """A bill of parts of a chip and its host in turn; the first part is forward, all others update."""
+    owners = ["chip:small", "digital:fp32"]
+    energy = [
+        {
+            "phase": "update" if i else "forward", "device": owners[i % 2], "component": f"part{i}",
+            "part": "idle" if i == 2 else "dynamic", "energy_j": j,
+        }
+        for i, j in enumerate(joules)
+    ]  # fmt: skip
+    bounds = [{"device": owners[i % 2], "bound_by": f"part{i}", "time_s": s} for i, s in enumerate(seconds)]
+    total = math.fsum(joules)
+    return {
+        "seed": 4,
+        "energy_per_step_j": {"low": total / 2, "nominal": total, "high": 3 * total},
+        "energy_by_part": energy,
+        "time_per_step_s": math.fsum(seconds),
+        "time_by_bound": bounds,
+        "area_mm2": {"chip:small": {"part0": 0.5, "part2": 0.25, "part4": None}, "digital:fp32": {"part1": None}},
+        "excluded": {"chip:small": ["wires", "clocks"], "digital:fp32": []},
+        "wear": {},
+    }
+
+
+def test_the_bill_shows_large_shares_and_the_sum_of_all_others() -> None:
+    # 100 nJ: 30, 20, 15, 10, 7, 5, 4, 3 by name, and 2 + 2 + 1.5 + 0.5 = 6 of all others; 100 us: 60, 25, 10, 3, 1, 1.
+    joules = [j * 1e-9 for j in (30, 20, 15, 10, 7, 5, 4, 3, 2, 2, 1.5, 0.5)]
+    bill = bill_of(joules, [s * 1e-6 for s in (60, 25, 10, 3, 1, 1)])
+    title, rows, lines = runs.bill_text(bill, "chip:small").split("\n\n")
+    assert title == "What a training step of seed 4 costs (device joules, mean of all steps; host: digital:fp32)"
+    shown = [line.split("  ") for line in rows.splitlines()[2:]]
+    shown = [[cell.strip() for cell in line if cell.strip()] for line in shown]
+    assert shown == [
+        ["forward", "part0", "30 nJ", "30%"],
+        ["update", "host.part1", "20 nJ", "20%"],
+        ["update", "part2 (idle)", "15 nJ", "15%"],
+        ["update", "host.part3", "10 nJ", "10%"],
+        ["update", "part4", "7 nJ", "7.0%"],
+        ["update", "host.part5", "5 nJ", "5.0%"],
+        ["update", "part6", "4 nJ", "4.0%"],
+        ["update", "host.part7", "3 nJ", "3.0%"],
+        ["others", "4 more", "6 nJ", "6.0%"],
+        ["total", "100 nJ (50-300)", "100%"],
+    ]
+    assert sum(float(line[-1].rstrip("%")) for line in shown[:-1]) == 100
+    assert lines.splitlines() == [
+        "Joules by phase: forward 30%, backward 0%, update 70%",
+        "Time/step: 100 us, spent waiting for part0 60 us (60%), host.part1 25 us (25%), part2 10 us (10%), host.part3",
+        "  3 us (3.0%), 2 others 2 us (2.0%)",
+        "Area: chip:small at least 0.75 mm2 (unknown for 1 of 3 components), digital:fp32 unknown",
+        "Left out of chip:small: wires; clocks",
+        "Left out of digital:fp32: it does not say",
+    ]
+
+
+def test_small_shares_are_among_the_others_and_one_alone_is_named() -> None:
+    def names(*joules: float) -> list[str]:
+        text = runs.bill_text(bill_of(list(joules), []), "chip:small").split("\n\n")[1]
+        return [" ".join(line.split()) for line in text.splitlines()[2:]]
+
+    # 0.5 + 0.4 of 100 are no rows of their own; a single 0.5 is.
+    assert names(60, 39.1, 0.5, 0.4)[2:] == ["others 2 more 900 mJ 0.9%", "total 100 J (50-300) 100%"]
+    assert names(60, 39.5, 0.5)[2:] == ["update part2 (idle) 500 mJ 0.5%", "total 100 J (50-300) 100%"]
+
+
+def test_a_bill_of_nothing_is_no_text_and_wear_stands_alone() -> None:
+    free = bill_of([], [])
+    assert runs.bill_text(free, "chip:small") == ""
+    free["wear"] = {"fc1": {"pulses_mean": 1234.5678}, "fc2": {"pulses_mean": 2.0, "endurance_used": 1.5e-4}}
+    title, rows = runs.bill_text(free, "chip:small").split("\n\n")
+    assert title == "What use has left on the tiles of seed 4"
+    assert [line.split() for line in rows.splitlines() if "---" not in line] == [
+        ["layer", "pulses_mean", "endurance_used"],
+        ["fc1", "1235", "-"],
+        ["fc2", "2", "0.00015"],
+    ]
+
+
+def test_areas_say_what_is_unknown() -> None:
+    assert runs.area_text({"a": 0.5, "b": 0.75}) == "1.25 mm2"
+    assert runs.area_text({"a": None, "b": 0.75}) == "at least 0.75 mm2 (unknown for 1 of 2 components)"
+    assert runs.area_text({"a": None}) == runs.area_text({}) == "unknown"
+
+
+def test_a_deployment_as_a_table() -> None:
+    found = {
+        "device": "chip:small",
+        "trained_seed": 4,
+        "by_age": [
+            {"age": "1s", "accuracy": {"mean": 0.9, "deviation": 0.01}, "exact_accuracy": 0.953},
+            {"age": "30d", "accuracy": {"mean": 0.8125, "deviation": 0.0}, "exact_accuracy": 0.953},
+        ],
+        "programmings": [{"seed": seed} for seed in (0, 1, 2, 0, 1, 2)],
+    }
+    title, rows = runs.deployment_text(found).split("\n\n")
+    assert title.startswith("Weights of seed 4 programmed on chip:small, and their age since")
+    assert "over 3 programmings" in title
+    assert rows.splitlines()[2:] == ["1s   90.0 ± 1.0  95.3", "30d  81.2 ± 0.0  95.3"]
 
 
 # -- figures -----------------------------------------------------------------------------------------------

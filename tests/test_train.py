@@ -1,7 +1,7 @@
 """Training: what is learned, what is refused, what is noted at each epoch, and that NaN is named."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -9,12 +9,12 @@ import pytest
 import hwsim
 from hwsim import data, models, train
 from hwsim.arrays import Array, Shape
-from hwsim.cost import STEP_PHASES, Component, Op, Phase, Product, Use
+from hwsim.cost import STEP_PHASES, Component, Op, Phase, Product, Quantity, Use
 from hwsim.data import Dataset
 from hwsim.device import Device
 from hwsim.devices.ideal import Ideal
-from hwsim.errors import ConfigError, ShapeError, TrainingError
-from hwsim.ledger import Ledger
+from hwsim.errors import ConfigError, PluginError, ShapeError, TrainingError
+from hwsim.ledger import Ledger, TileShape
 from hwsim.nn import Model, Network, dense
 from hwsim.run import TRAINING_PHASES
 from hwsim.tape import Value
@@ -56,6 +56,35 @@ class Pulses(Ideal):
     def update(self, tile: Tile, step: Array) -> None:
         tile.record(pulse=np.count_nonzero(np.abs(step) > 1e-3))
         super().update(tile, step)
+
+
+class Priced(Ideal):
+    """2 pJ and 1 ns a multiply-accumulate, 3 pJ and 0.5 ns a moved weight, free for all else; wears by updates."""
+
+    name = "priced"
+    excluded = ("wires", "clocks")
+
+    @property
+    def components(self) -> Mapping[str, Component]:
+        mac = Component(energy_j=Quantity(1e-12, 2e-12, 8e-12, key="priced/mac"), time_s=1e-9, area_mm2=0.25)
+        return {"mac": mac, "mover": Component(energy_j=3e-12, time_s=0.5e-9), "spare": Component(area_mm2=9.0)}
+
+    def installed(self, tiles: Sequence[TileShape]) -> Mapping[str, float]:
+        return {"mac": 4 * len(tiles), "mover": 1, "spare": 0}
+
+    def activity(self, op: Op) -> Mapping[str, Use] | None:
+        if not isinstance(op, Product):
+            return super().activity(op)
+        if op.kind in ("forward", "backward", "gradient"):
+            return {"mac": Use(op.m * op.k * op.n)}
+        return {"mover": Use(op.k * op.n)} if op.kind == "update" else {} if op.kind in ("program", "read") else None
+
+    def update(self, tile: Tile, step: Array) -> None:
+        super().update(tile, step)
+        tile.state["updates"] = tile.state.get("updates", 0) + 1
+
+    def wear(self, tile: Tile) -> Mapping[str, float]:
+        return {"updates": tile.state.get("updates", 0), "sum": self.xp.asarray(tile.k + tile.n)}
 
 
 class NanWhenEvaluated(Ideal):
@@ -238,6 +267,88 @@ def test_energy_of_a_step_is_of_steps_alone(few: Dataset) -> None:
     low, nominal, high = short.energy_per_step_interval_j()
     assert low < nominal < high
     assert nominal == pytest.approx(short.energy_per_step_j, rel=1e-12)
+
+
+def test_the_bill_of_a_step_by_hand(few: Dataset) -> None:
+    # 2 steps of 50 rows; fc1 is 64 x 16 and fc2 16 x 10 weights, 1,184 in all. Products: forward 50 x 1,184 = 59,200
+    # multiply-accumulates, as many for the gradients, and 50 x 160 = 8,000 for the errors of fc1's outputs.
+    bill = hwsim.fit(MLP, few, Priced(), epochs=1, batch=50, seed=3).bill()
+    found = {(row["phase"], row["component"]): row["energy_j"] for row in bill["energy_by_part"]}
+    by_hand = {("forward", "mac"): 118.4e-9, ("backward", "mac"): 134.4e-9, ("update", "mover"): 3.552e-9}
+    assert found == pytest.approx(by_hand, rel=1e-12)
+    assert bill["energy_by_part"][1]["share"] == pytest.approx(118.4 / 256.352)
+    assert list(found) == [("backward", "mac"), ("forward", "mac"), ("update", "mover")], "largest first"
+    assert {(row["device"], row["part"]) for row in bill["energy_by_part"]} == {("priced", "dynamic")}
+    # All macs are of one kind, whose 90% interval is 1 to 8 pJ. A 5% quantile of n = 10,000 draws has a deviation of
+    # sqrt(0.05 x 0.95 / n) / 0.103 = 0.021 in units of the normal's sigma, which is ln(2) / 1.645 = 0.42 of the
+    # logarithm below the median and ln(4) / 1.645 = 0.84 above: 5 sigma are 4.4% and 8.9%.
+    macs = 59_200 * 2 + 8_000
+    step = bill["energy_per_step_j"]
+    assert step["nominal"] == pytest.approx(256.352e-9, rel=1e-12)
+    assert step["low"] == pytest.approx(macs * 1e-12 + 3.552e-9, rel=0.044)
+    assert step["high"] == pytest.approx(macs * 8e-12 + 3.552e-9, rel=0.089)
+    assert [tuple(row.values()) for row in bill["time_by_bound"]] == [
+        ("priced", "mac", pytest.approx(macs * 1e-9)),
+        ("priced", "mover", pytest.approx(1184 * 0.5e-9)),
+    ]
+    assert bill["time_per_step_s"] == pytest.approx(macs * 1e-9 + 1184 * 0.5e-9)
+    assert bill["area_mm2"] == {"priced": {"mac": 8 * 0.25, "mover": None}}, "what is not installed has no area here"
+    assert bill["excluded"] == {"priced": ["wires", "clocks"]}
+    assert (bill["seed"], bill["wear"]["fc1"]["updates"]) == (3, 2)
+
+
+def test_parts_of_a_bill_add_up_to_a_step(few: Dataset) -> None:
+    run = hwsim.fit(MLP, few, "gpu:h100", epochs=2, batch=20)
+    bill = run.bill()
+    assert math.fsum(row["energy_j"] for row in bill["energy_by_part"]) == pytest.approx(run.energy_per_step_j)
+    assert math.fsum(row["share"] for row in bill["energy_by_part"]) == pytest.approx(1)
+    assert math.fsum(row["time_s"] for row in bill["time_by_bound"]) == pytest.approx(run.time_per_step_s)
+    free = hwsim.fit(MLP, few, "ideal", epochs=1).bill()
+    assert free["energy_by_part"] == free["time_by_bound"] == []
+    assert free["area_mm2"] == {"ideal": {}}
+    assert free["wear"] == {}
+
+
+# -- wear --------------------------------------------------------------------------------------------------
+
+
+def test_wear_counts_by_layer_and_changes_nothing(few: Dataset) -> None:
+    net = hwsim.fit(MLP, few, Priced(), epochs=3, batch=20, frozen=["fc1"]).network
+    before, calls = net.save(), dict(net.ledger.calls)
+    # 3 epochs of 100 / 20 = 5 steps; a frozen layer is not moved. Sums of 64 + 16 and 16 + 10 rows and columns.
+    assert net.wear() == {"fc1": {"updates": 0, "sum": 80}, "fc2": {"updates": 15, "sum": 26}}
+    assert all(type(value) is float for found in net.wear().values() for value in found.values())
+    assert net.ledger.calls == calls
+    after = net.save()
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(value, after[name]) for name, value in before.items())
+
+
+def test_wear_of_layers_with_several_tiles_is_told_tile_by_tile() -> None:
+    class Twins:
+        input_shape = (4,)
+
+        def __call__(self, net: Network, x: Value) -> Value:
+            with net.layer("mix"):
+                for name in "ab":
+                    x = net.linear(net.tile(name, (4, 4), hwsim.nn.zeros), x)
+            return dense(net, "out", x, 2)
+
+    assert set(Network(Twins(), Priced()).wear()) == {"mix/a", "mix/b", "out"}
+    assert Network(Twins(), Priced(), shape_only=True).wear() == {}
+    assert Network(Twins(), Ideal()).wear() == {}, "none by default"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_wear_that_is_no_number_is_refused(value: float) -> None:
+    class Endless(Ideal):
+        name = "endless"
+
+        def wear(self, tile: Tile) -> Mapping[str, float]:
+            return {"pulses_mean": value}
+
+    with pytest.raises(PluginError, match=r"endless: wear\(\) of fc1/w says .*pulses_mean.*; needs finite numbers"):
+        Network(MLP, Endless()).wear()
 
 
 def test_accuracy_of_values_counts_rows_whose_every_output_is_near() -> None:

@@ -2,204 +2,267 @@
 
 from __future__ import annotations
 
-import math
-from functools import partial
 from typing import Any
 
-import numpy as np
-
 from hwsim.arrays import Array
-from hwsim.devices.crossbar import converters, pulses
-from hwsim.devices.crossbar.cells import Cell, PerDevice
-from hwsim.devices.crossbar.counter import draw_key
-from hwsim.devices.crossbar.device import Arrays
-from hwsim.devices.crossbar.moves import AffineCells, Cells, ExponentialCells
-from hwsim.devices.crossbar.steps import NEARLY_ALL, ConstantStep, ExpStep, LinearStep, SoftBoundsReference
+from hwsim.devices.crossbar import pulses, reads, transfer, wiring
+from hwsim.devices.crossbar.cells import Cell
+from hwsim.devices.crossbar.cost import Costs
+from hwsim.devices.crossbar.device import WITH_FAST_ARRAY
+from hwsim.devices.crossbar.planes import Plane
+from hwsim.devices.crossbar.weights import Pulsed, Weights
+from hwsim.errors import DeviceError
 from hwsim.tile import Tile
 
-OWN = "cell."  # begins the names of per-device parameters in a tile's state
+MATRIX = "matrix/"  # begins the names of what products multiply by, where that is not the cells' states themselves
 
 
-class Crossbar(Arrays):
-    """Pulsed memory cells: reads through DAC and ADC both ways, rank-m updates by stochastic pulse trains.
+PROGRAMMED = "programmed/"  # begins the names of the states that drift starts from
 
-    w = scale g: the state g of a cell is signed, its conductance less that of a reference which never changes (the
-    state of weight 0). Inputs and errors are scaled to their largest value, vector by vector and array by array;
-    partial sums are added in digital. Costs: device.py. What is not modelled: readme.md.
+
+class Crossbar(Costs):
+    """Memory cells in arrays: reads through DAC and ADC both ways, rank-m updates by pulses.
+
+    A tile's weights are `scale` times those of its cells in states (weights.py). Inputs and errors are scaled to their
+    largest value, vector by vector and array by array; partial sums are added in digital. What products multiply by
+    (wires, pairs, digits, offset columns) is worked out once after every move. What is not modelled: readme.md.
     """
+
+    # -- programming -------------------------------------------------------------------------------------
 
     def write(self, tile: Tile, w: Array) -> None:
         """Fabricate cells, choose the scale, and program the states w / scale."""
-        xp, cell, state = self.xp, self.model, tile.state
+        xp, state = self.xp, tile.state
         largest = float(xp.abs(w).max())
         fitted = largest / (self.weight_fill * self.window) if largest > 0 else 1.0
         state["scale"] = self.weight_scale or fitted
-        own = cell.populate(xp, tile.rng("fabrication"), tile.shape)
-        state.update({OWN + name: values.astype(xp.float32) for name, values in own.items()})
-        state["pulses"] = xp.zeros(tile.shape, dtype=xp.uint32)
-        target = (w / state["scale"]).astype(xp.float32)
-        state["g"] = cell.program(xp, target, own, tile.rng("program")).astype(xp.float32)
-        if cell.write_noise_std:
-            state["seen"] = self._apparent(tile, own, tile.rng("write"))
+        state["compensation"] = 1.0
+        weights = Weights(self, tile)
+        weights.fabricate()
+        self._program(weights, w / state["scale"])
+        if self.algorithm in WITH_FAST_ARRAY:
+            transfer.prepare(self, tile)
+        elif self.algorithm == "mixed":
+            state["accumulated"] = xp.zeros(tile.shape, dtype=xp.float32)
+        self._settle(tile)
+        if self.compensation == "global":
+            state["programmed_mean"] = float(xp.abs(self._value(tile)).mean())
+
+    def _program(self, weights: Weights, value: Array) -> None:
+        tile, limit = weights.tile, self.window * (1 + 1e-6)
+        largest = float(self.xp.abs(value).max())
+        if largest > limit:
+            scale = tile.state["scale"]
+            raise DeviceError(
+                f"{tile.name}: weights of {largest * scale:g} do not fit cells that hold {self.window * scale:g} at "
+                f"weight_scale={scale:g}; raise it, or leave it out"
+            )
+        wiring.forget(tile)
+        value = value.astype(self.xp.float32)
+        weights.program(value)
+        if not self.model.pulsed or self.slice_bits:
+            tile.state["target"] = value
 
     def read(self, tile: Tile) -> Array:
-        """The states that products see, times the scale."""
-        return seen(tile) * self.xp.float32(tile.state["scale"])
+        """The weights as products see them, wires included, without converters and read noise."""
+        return self._value(tile) * self.xp.float32(tile.state["scale"] * tile.state["compensation"])
+
+    def _value(self, tile: Tile) -> Array:
+        matrices = self._matrices(tile, "forward")
+        parts = [part * 2 ** (digit * self.slice_bits) for digit, part in enumerate(matrices)]
+        return parts[0] if len(parts) == 1 else sum(parts)
+
+    # -- products ----------------------------------------------------------------------------------------
 
     def forward(self, tile: Tile, x: Array) -> Array:
         """Rows are cut into arrays; those side by side see the same inputs, and are read as one."""
-        return self._read_blocks(tile, x, seen(tile), self.rows, "forward")
+        return self._read(tile, x, "forward", self._matrices(tile, "forward"))
 
     def backward(self, tile: Tile, dy: Array) -> Array:
         """The transposed read, without bound management."""
-        return self._read_blocks(tile, dy, seen(tile).swapaxes(-1, -2), self.columns, "backward")
+        matrices = [matrix.swapaxes(-1, -2) for matrix in self._matrices(tile, "backward")]
+        return self._read(tile, dy, "backward", matrices)
 
-    def _read_blocks(self, tile: Tile, x: Array, g: Array, size: int, stream: str) -> Array:
-        xp, rng, (*leading, k, n) = self.xp, tile.rng(stream), g.shape
-        stack, m = math.prod(leading), x.shape[-2]
-        y = xp.zeros((stack, m, n), dtype=xp.float32)
-        for out, v, states in zip(y, x.reshape(stack, m, k), g.reshape(stack, k, n), strict=True):
-            for start in range(0, k, size):
-                inputs = xp.ascontiguousarray(v[:, start : start + size])
-                out += converters.read(
-                    xp,
-                    inputs,
-                    partial(times, states[start : start + size]),
-                    self.periphery,
-                    rng,
-                    backward=stream == "backward",
-                )
-        y *= xp.float32(tile.state["scale"])
-        return y.reshape(*leading, m, n)
+    def _read(self, tile: Tile, x: Array, direction: str, matrices: list[Array]) -> Array:
+        variances = [self._variance(tile, digit, direction) for digit in range(self.weight_slices)]
+        scale = tile.state["scale"] * tile.state["compensation"]
+        siemens = tile.state[f"siemens/{direction}"]
+        backward = direction == "backward"
+        y, driven = reads.read(self, tile.rng(direction), x, matrices, variances, siemens, backward=backward)
+        length = self.column_line(tile.k) * self.pair if backward else self.row_line(tile.n)
+        typical = self.mean_square_input.nominal * self.conductance.nominal
+        tile.record(cell=driven.siemens / typical, line=driven.lines * (length * self.weight_slices))
+        y *= self.xp.float32(scale)
+        return y
+
+    def _matrices(self, tile: Tile, direction: str) -> list[Array]:
+        """What each slice multiplies by [..., k, n], in states."""
+        if self._plain:
+            return [Weights(self, tile).slice_value(0)]
+        two_ways = self.wires is not None and self.driver_ohm != self.sense_ohm
+        name = direction if two_ways else "forward"
+        return [tile.state[f"{MATRIX}{name}/{digit}"] for digit in range(self.weight_slices)]
+
+    def _variance(self, tile: Tile, digit: int, direction: str) -> Array | None:
+        found = tile.state.get(f"variance/{digit}")
+        return found if found is None or direction == "forward" else found.swapaxes(-1, -2)
+
+    @property
+    def _plain(self) -> bool:
+        """Whether products multiply by the states of one plane of cells as they are."""
+        one = self.encoding == "reference" and self.weight_slices == 1 and self.rest == 0 and not self.slice_bits
+        return one and self.wires is None
+
+    def _settle(self, tile: Tile) -> None:
+        """Work out what products multiply by, the variance of reads, and the conductance on every line [S]."""
+        xp, weights, state = self.xp, Weights(self, tile), tile.state
+        if not self._plain:
+            for digit in range(self.weight_slices):
+                matrices = self._applied(weights, digit)
+                for name, matrix in zip(("forward", "backward"), matrices, strict=False):
+                    state[f"{MATRIX}{name}/{digit}"] = xp.ascontiguousarray(matrix)
+        if self.read_noise != "none" and type(self.model).read_std is not Cell.read_std:
+            age_s = float(state.get("age_s", 0.0))
+            for digit in range(self.weight_slices):
+                variance: Any = 0
+                for plane, _ in weights.planes(digit):
+                    std: Any = self.model.read_std(xp, plane.seen, plane.per_device, age_s)
+                    variance = variance + std * std
+                state[f"variance/{digit}"] = variance.astype(xp.float32)
+        totals = [self._line_siemens(weights, axis) for axis in (-1, -2)]
+        state["siemens/forward"], state["siemens/backward"] = totals
+
+    def _line_siemens(self, weights: Weights, axis: int) -> Array:
+        """The conductance on every word line [.., k] (axis -1) or bit line [.., n] (axis -2), references included."""
+        low, high = self.model.window_siemens()
+        slope, tile = (high - low) / self.model.span, weights.tile
+        ones = self.xp.ones(tile.shape[axis], dtype=self.xp.float32)  # sums by BLAS are quicker than `sum`
+        total = sum(plane.g @ ones if axis == -1 else ones @ plane.g for plane in weights.all_planes())
+        cells = tile.shape[axis] * self.pair * self.weight_slices
+        if not self.paired:  # one line of cells at rest in every array, and as many slices
+            arrays = -(-tile.n // self.columns) if axis == -1 else -(-tile.k // self.rows)
+            total = total + arrays * sum(weights.rest(digit) for digit in range(self.weight_slices))
+            cells += arrays * self.weight_slices
+        return total * slope + cells * (low - self.model.w_min * slope)
+
+    def _applied(self, weights: Weights, digit: int) -> list[Array]:
+        """What one slice multiplies by, forwards, and backwards where that differs, in states."""
+        if self.wires is None:
+            return [weights.slice_value(digit)]
+        tile, planes = weights.tile, list(weights.planes(digit))
+        seen = [(plane.prefix, plane.seen, sign) for plane, sign in planes]
+        if not self.paired:  # the reference, or the offset column beside every column, sits on the same wires
+            like = planes[0][0].seen
+            offset = self.encoding == "offset"
+            rest = weights.columns_of(weights.offset_plane(digit).seen) if offset else self.xp.full_like(
+                like, weights.rest(digit)
+            )  # fmt: skip
+            seen.append((f"{weights.prefix}reference{digit}/", rest, -1))
+        both = [wiring.effective_states(self, tile, prefix, states) for prefix, states, _ in seen]
+        ways = [sum(sign * part[way] for part, (_, _, sign) in zip(both, seen, strict=True)) for way in (0, 1)]
+        return ways if self.driver_ohm != self.sense_ohm else ways[:1]
+
+    # -- moving ------------------------------------------------------------------------------------------
+
+    def update_outer(self, tile: Tile, x: Array, dy: Array, scale: float) -> None:
+        """Coincidences of pulse trains, in states: value += scale / (weight of state 1) x'dy."""
+        rate = abs(scale) / (tile.state["scale"] * tile.state["compensation"])
+        d = dy if scale <= 0 else -dy
+        if self.algorithm in WITH_FAST_ARRAY:
+            moved = transfer.update(self, tile, x, d, rate)
+        else:
+            moved = Weights(self, tile).train(x, d, rate, tile.rng("trains"))
+        self._after(tile, moved)
 
     def update(self, tile: Tile, step: Array) -> None:
+        """Verified programming; by accumulated pulses, blindly, with mixed precision."""
+        value = step / self.xp.float32(tile.state["scale"] * tile.state["compensation"])
+        if self.algorithm == "mixed":
+            self._after(tile, self._accumulate(tile, value))
+        elif self.model.pulsed and not self.slice_bits:
+            self._after(tile, self._verify(tile, value))
+        else:  # programmed anew, to what is kept in digital
+            target = self.xp.clip(tile.state["target"] + value, -self.window, self.window)
+            self._program(Weights(self, tile), target)
+            self._after(tile, None)
+
+    def _after(self, tile: Tile, moved: Pulsed | None) -> None:
+        """Everything that follows a move: relaxation, refresh, what products multiply by, and what was spent."""
+        weights = Weights(self, tile)
+        weights.relax()
+        for name in ("age_s", *(name for name in tile.state if name.startswith(PROGRAMMED))):
+            tile.state.pop(name, None)  # drift counts from the last move
+        if moved is not None:
+            refreshing = self.encoding == "one-sided" and self.algorithm not in WITH_FAST_ARRAY
+            tile.record(**(moved.plus(weights.refresh()) if refreshing else moved).counts())
+        self._settle(tile)
+
+    def _verify(self, tile: Tile, value: Array) -> Pulsed:
         """Program and verify: the pulses that a typical cell needs, read back, and again for what is missing.
 
         Targets are dithered by half a pulse's step either way, so that steps of less than one are right on average.
         """
-        xp, cell, rng = self.xp, self.model, tile.rng("update")
-        own, total, slots = per_device(tile), 0, 0
-        target = seen(tile) + step / xp.float32(tile.state["scale"])
-        if not cell.pulsed:
-            nominal = xp.clip(target, cell.w_min, cell.w_max).astype(xp.float32)
-            tile.state["g"] = cell.program(xp, nominal, own, rng).astype(xp.float32)
-            self._rewrite(tile, xp.ones(tile.shape, dtype=bool))
-            return
-        target = target + (rng.random(tile.shape, dtype=xp.float32) - xp.float32(0.5)) * xp.float32(self.mean_step)
+        xp, weights, rng, total = self.xp, Weights(self, tile), tile.rng("update"), Pulsed()
+        step = xp.float32(self.mean_step)
+        target = weights.value() + value + (rng.random(tile.shape, dtype=xp.float32) - xp.float32(0.5)) * step
         for _ in range(self.verify_rounds):
-            missing = target - seen(tile)
-            count = xp.minimum(xp.rint(abs(missing) / xp.float32(self.mean_step)), pulses.MOST_SLOTS).astype(xp.int32)
-            self._apply(tile, xp.where(missing > 0, count, 0), xp.where(missing < 0, count, 0), rng)
-            total, slots = total + count.sum(), slots + self._row_slots(count)
-        self._relax(tile)
-        tile.record(pulse=total, half_selected=total * (min(tile.k, self.rows) - 1), slot=slots)
+            total = total.plus(self._pulse_towards(weights, xp.rint((target - weights.value()) / step), rng))
+        return total
 
-    def _row_slots(self, count: Array) -> Array:
-        """Slots for pulses [..., k, n]: row after row of an array, all arrays at once."""
-        per_row = count.max(axis=-1).reshape(-1, count.shape[-2]).max(axis=0)
-        spare = -len(per_row) % self.rows
-        return self.xp.pad(per_row, (0, spare)).reshape(-1, self.rows).max(axis=0).sum()
+    def _accumulate(self, tile: Tile, value: Array) -> Pulsed:
+        """Mixed precision: steps add up in digital until they are worth a pulse, which is given without reading back.
 
-    def update_outer(self, tile: Tile, x: Array, dy: Array, scale: float) -> None:
-        """Coincidences of pulse trains, in states: g += scale / (weight of state 1) x'dy."""
-        xp, state, rng = self.xp, tile.state, tile.rng("trains")
-        before = state["pulses"].copy() if "seen" in state else None
-        m, stack, rate = x.shape[-2], tile.stack, abs(scale) / state["scale"]
-        errors = (dy if scale <= 0 else -dy).reshape(stack, m, tile.n)
-        states, counts = (state[name].reshape(-1, tile.k, tile.n) for name in ("g", "pulses"))
-        found, slots, total, half = [], [0], 0, 0.0
-        for i, (values, error) in enumerate(zip(x.reshape(stack, m, tile.k), errors, strict=True)):
-            trains = pulses.train_parameters(xp, values, error, rate, self.mean_step, self.trains)
-            family = kernel_cells(self.model, per_device(tile, i))
-            if family is not None:
-                up, down = pulses.update(xp, states[i], trains, family, rng, pulses=counts[i])
-                done = up + down
-            else:
-                found.append(pulses.coincidences(xp, trains, rng))
-                done = found[-1][0].sum() + found[-1][1].sum()
-            length = xp.asarray(trains.slots.astype(np.float32))
-            lines = length @ trains.p_x.sum(axis=1) * tile.n + length @ trains.p_d.sum(axis=1) * tile.k
-            slots.append(int(trains.slots.sum()))
-            total, half = total + done, half + xp.maximum(lines - 2 * done, 0)
-        if found:
-            ups, downs = (xp.stack(parts).reshape(tile.shape) for parts in zip(*found, strict=True))
-            self._apply(tile, ups, downs, rng)
-        elif before is not None:
-            self._rewrite(tile, state["pulses"] != before)
-        self._relax(tile)
-        tile.record(pulse=total, half_selected=half, slot=max(slots))
+        Source: Nandakumar et al., Front. Neurosci. 14:406 (2020).
+        """
+        xp, accumulated = self.xp, tile.state["accumulated"]
+        accumulated += value
+        worth = xp.trunc(accumulated / xp.float32(self.mean_step))
+        accumulated -= worth * xp.float32(self.mean_step)
+        return self._pulse_towards(Weights(self, tile), worth, tile.rng("update"))
 
-    def _apply(self, tile: Tile, ups: Array, downs: Array, rng: Any) -> None:
-        """Pulse all cells, by the cell's own closed form; all pulses are counted, worn cells obey none."""
-        xp, state, own = self.xp, tile.state, per_device(tile)
-        obeyed = self.model.affordable(xp, own, state["pulses"], ups, downs)
-        state["g"] = self.model.pulses(xp, state["g"], own, *obeyed, rng).astype(xp.float32)
-        state["pulses"] += (ups + downs).astype(xp.uint32)
-        self._rewrite(tile, ups + downs > 0)
+    def _pulse_towards(self, weights: Weights, wanted: Array, rng: Any) -> Pulsed:
+        """Pulse each weight `wanted` times (whole numbers), up where that is above 0."""
+        xp = self.xp
+        count = xp.minimum(xp.abs(wanted), pulses.MOST_SLOTS).astype(xp.int32)
+        return weights.pulse_by_rows(xp.where(wanted > 0, count, 0), xp.where(wanted < 0, count, 0), rng)
 
-    def _rewrite(self, tile: Tile, touched: Array) -> None:
-        """Draw the write noise of `touched` cells anew."""
-        if "seen" in tile.state:
-            drawn = self._apparent(tile, per_device(tile), tile.rng("write"))
-            tile.state["seen"] = self.xp.where(touched, drawn, tile.state["seen"])
+    def wear(self, tile: Tile) -> dict[str, float]:
+        """Pulses of the mean and of the most pulsed cell; what share of its endurance the most worn one has had."""
+        planes = self._all_planes(tile)
+        spent = [plane.pulses for plane in planes]
+        found = {"pulses_mean": sum(float(p.mean()) for p in spent) / len(spent)}
+        found["pulses_most"] = max(float(p.max()) for p in spent)
+        if self.model.endurance is not None:
+            shares = [(plane.pulses / plane.per_device["endurance"]).max() for plane in planes]
+            found["endurance_used"] = max(float(share) for share in shares)
+        return found
 
-    def _apparent(self, tile: Tile, own: PerDevice, rng: Any) -> Array:
-        """The cells' own `apparent`; where that is the common one, the same by the quick noise of the converters."""
-        xp, cell, g = self.xp, self.model, tile.state["g"]
-        if type(cell).apparent is not Cell.apparent:
-            return cell.apparent(xp, g, own, rng)
-        drawn = g.reshape(-1, tile.n).copy()
-        variance = xp.float32((cell.write_noise_std * cell.resolution) ** 2)
-        moves = (own["w_max"] > own["w_min"]).reshape(drawn.shape)
-        converters.add_noise(xp, drawn, moves * variance, draw_key(rng))
-        return drawn.reshape(g.shape)
+    # -- time --------------------------------------------------------------------------------------------
 
-    def _relax(self, tile: Tile) -> None:
-        """Decay and diffusion of one update."""
-        if self.model.lifetime is not None or self.model.diffusion:
-            before = tile.state["g"]
-            now = self.model.relax(self.xp, before, per_device(tile), tile.rng("relax")).astype(self.xp.float32)
-            if "seen" in tile.state:
-                tile.state["seen"] = tile.state["seen"] + (now - before)
-            tile.state["g"] = now
+    def drift(self, tile: Tile, time_s: float) -> None:
+        """The cells `time_s` [s] after they were last programmed or moved; compensated where the device does that.
 
+        Compensation reads all weights back: their mean magnitude when programmed, over that of now, goes onto all
+        outputs (Joshi et al., Nat. Commun. 11:2473, 2020).
+        """
+        state = tile.state
+        for plane in self._all_planes(tile):
+            kept = PROGRAMMED + plane.prefix
+            if kept not in state:
+                state[kept] = plane.seen.copy()
+            rng = tile.rng(plane.prefix + "drift")
+            plane.set(self.model.drift(self.xp, state[kept], plane.per_device, time_s, rng).astype(self.xp.float32))
+        state["age_s"] = float(time_s)
+        wiring.forget(tile)
+        self._settle(tile)
+        if self.compensation == "global":
+            state["compensation"] = 1.0
+            now = float(self.xp.abs(tile.read()).mean()) / state["scale"]
+            if not now > 0:
+                raise DeviceError(f"{tile.name}: nothing is left of its weights after {time_s:g} s to be compensated")
+            state["compensation"] = state["programmed_mean"] / now
 
-def times(states: Array, line: Array) -> Array:
-    """What an array does: line [m, k] @ states [k, n]."""
-    return line @ states
-
-
-def seen(tile: Tile) -> Array:
-    """The states that products see: with write noise, where the cells have it."""
-    return tile.state.get("seen", tile.state["g"])
-
-
-def per_device(tile: Tile, matrix: int | None = None) -> PerDevice:
-    """The parameters of all cells, or of matrix number `matrix` of a stack."""
-    own = {name.removeprefix(OWN): values for name, values in tile.state.items() if name.startswith(OWN)}
-    if matrix is None:
-        return own
-    return {name: values.reshape(-1, tile.k, tile.n)[matrix] for name, values in own.items()}
-
-
-def kernel_cells(cell: Cell, own: PerDevice) -> Cells | None:
-    """The family by which the fast update of pulses.py knows these cells; None: it does not."""
-    if cell.endurance is not None or cell.stuck_probability or cell.dead_probability:
-        return None
-    low, high = own["w_min"], own["w_max"]
-    if type(cell) is ExpStep and cell.mult_noise:
-        curve = cell.A_up, cell.A_down, cell.gamma_up, cell.gamma_down, cell.a, cell.b
-        noise = cell.dw_min_std, cell.std_add, cell.std_slope
-        return ExponentialCells(own["scale_up"], own["scale_down"], low, high, *curve, *noise)
-    if type(cell) not in (ConstantStep, LinearStep, SoftBoundsReference):
-        return None
-    if isinstance(cell, SoftBoundsReference) and (
-        cell.reference or vars(cell)["reference_d2d"] or cell.subtract_symmetry_point
-    ):
-        return None
-    assert isinstance(cell, ConstantStep)
-    up, down = own["step_up"], own["step_down"]
-    # A device whose bound lies within a step of 0 goes there at once: a slope above 1 would run away in a closed form.
-    slope_up, slope_down = (own[f"slope_{way}"].clip(None, NEARLY_ALL) for way in ("up", "down"))
-    slopes = slope_up / up, -slope_down / down
-    return AffineCells(up, slopes[0], down, slopes[1], low, high, cell.dw_min_std, cell.mult_noise)
+    def _all_planes(self, tile: Tile) -> list[Plane]:
+        weights = Weights(self, tile)
+        offsets = range(self.weight_slices) if self.encoding == "offset" else ()
+        return [*weights.all_planes(), *(weights.offset_plane(digit) for digit in offsets)]

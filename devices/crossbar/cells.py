@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Self, dataclass_transform
@@ -29,13 +30,14 @@ from hwsim import library, registry
 from hwsim.arrays import Array, Namespace
 from hwsim.cost import Quantity
 from hwsim.devices.crossbar.varying import Silent, declare, frozen, spread, varying
-from hwsim.errors import DeviceError, PluginError
+from hwsim.errors import ConfigError, DeviceError, PluginError
 from hwsim.parameters import coerced, hints_of, parameter, parameters_of
 
 __all__ = ["Cell", "PerDevice", "Silent", "cell", "models", "presets", "varying"]
 
 GROUP = "hwsim.cells"  # entry points of cells that others wrote
 PRESETS = Path(__file__).with_name("cells.toml")
+CHANGE = re.compile(r"\+(?=[A-Za-z_]\w*=)")  # begins a parameter that differs; "+" within a number does not
 DESCRIBES = ("doc", "model", "source", "certainty", "note")  # entries of a preset that are no parameters
 
 PerDevice = dict[str, Array]
@@ -331,40 +333,64 @@ def models() -> dict[str, type[Cell]]:
 
 
 def cell(spec: str | Cell, /, **overrides: Any) -> Cell:
-    """A cell by preset, model, entry point of `hwsim.cells`, or path/to/file.py:Class; keywords override parameters.
+    """A cell by name, with other parameters: "ecram", "ecram+dw_min=0.001+dw_min_d2d=0.1"; keywords override too.
 
+    A name is a preset, a model, an entry point of `hwsim.cells`, path/to/file.py:Class, or path/to/presets.toml:NAME.
     Raises DeviceError for unknown names and parameters, and lists what there is; PluginError where a plug-in does
     not import or offers no cell.
     """
     if isinstance(spec, Cell):
         _refuse_unknown(type(spec), spec.title, overrides)
         return spec.changed(**overrides)
-    values: dict[str, Any] = {}
-    if spec.partition(":")[0].endswith(".py"):
-        cls = registry.load_file(spec)
-    elif spec in _presets():
-        preset = _presets()[spec]
-        if preset.get("model") not in models():
-            raise PluginError(f"preset {spec!r} needs a model, one of {', '.join(sorted(models()))}")
-        cls = models()[preset["model"]]
-        values = {key: value for key, value in preset.items() if key not in DESCRIBES}
-    elif spec in models():
-        cls = models()[spec]
-    else:
-        points = registry.installed(GROUP)
-        if spec not in points:
-            raise DeviceError(registry.unknown("cell", spec, [*_presets(), *models(), *points]))
-        cls = registry.load(GROUP, "cell", spec)
+    name, *changes = CHANGE.split(spec)
+    written = dict(change.split("=", 1) for change in changes)
+    cls, values = _found(name)
+    overrides = {**written, **overrides}
     if isinstance(cls, Cell):
         return cell(cls, **overrides)
     if not (isinstance(cls, type) and issubclass(cls, Cell)):
-        raise PluginError(f"cell {spec!r} is {cls!r}, not a subclass of hwsim.devices.crossbar.cells.Cell")
-    values |= overrides
-    _refuse_unknown(cls, f"cell {spec!r}", values)
+        raise PluginError(f"cell {name!r} is {cls!r}, not a subclass of hwsim.devices.crossbar.cells.Cell")
+    values = values | overrides
+    _refuse_unknown(cls, f"cell {name!r}", values)
     known = parameters_of(cls)
     if missing := [k for k, field in known.items() if field.default is dataclasses.MISSING and k not in values]:
-        raise DeviceError(f"cell {spec!r} needs {', '.join(missing)} (no default is known)")
+        raise DeviceError(f"cell {name!r} needs {', '.join(missing)} (no default is known)")
     return cls(**{"label": spec, **values})
+
+
+def _found(name: str) -> tuple[Any, dict[str, Any]]:
+    """What a name stands for, a class or a cell, and the parameters that come with it."""
+    place = name.partition(":")[0]
+    if place.endswith(".py"):
+        return registry.load_file(name), {}
+    if place.endswith(".toml"):
+        return _of_preset(name.rpartition(":")[2], _presets_of(Path(place)))
+    if name in _presets():
+        return _of_preset(name, _presets())
+    if name in models():
+        return models()[name], {}
+    points = registry.installed(GROUP)
+    if name not in points:
+        raise DeviceError(registry.unknown("cell", name, [*_presets(), *models(), *points]))
+    return registry.load(GROUP, "cell", name), {}
+
+
+def _presets_of(path: Path) -> dict[str, dict[str, Any]]:
+    """The presets of a user's file. Raises DeviceError where it cannot be read."""
+    try:
+        return library.presets(path)
+    except ConfigError as error:
+        raise DeviceError(f"cells of {path}: {error}") from None
+
+
+def _of_preset(name: str, known: dict[str, dict[str, Any]]) -> tuple[Any, dict[str, Any]]:
+    if name not in known:
+        raise DeviceError(registry.unknown("cell", name, known))
+    preset = known[name]
+    model = str(preset.get("model"))
+    if model not in models() and not model.partition(":")[0].endswith(".py"):
+        raise PluginError(f"preset {name!r} needs a model: {', '.join(sorted(models()))}, or path/to/file.py:Class")
+    return _found(model)[0], {key: value for key, value in preset.items() if key not in DESCRIBES}
 
 
 def _refuse_unknown(cls: type[Cell], title: str, values: dict[str, Any]) -> None:

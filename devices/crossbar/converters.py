@@ -21,7 +21,7 @@ import numpy as np
 
 from hwsim.arrays import Array, Namespace
 from hwsim.devices.crossbar.counter import draw_key, normals, subkeys
-from hwsim.devices.crossbar.pulses import numba_kernels
+from hwsim.devices.crossbar.pulses import fast, largest, numba_kernels
 from hwsim.errors import ConfigError, ShapeError
 
 
@@ -100,7 +100,7 @@ def convert(
     after = xp.ones(len(v), xp.float32) if after is None else after
     out = xp.empty(v.shape, xp.float32) if out is None else out
     step, bound = np.float32(converter.step), np.float32(converter.bound)
-    if _fast(xp, v, out):
+    if fast(xp, v, out):
         over = np.empty(len(v), np.int32)
         numba_kernels().convert(v, out, before, after, np.uint64(key), np.float32(converter.noise), step, bound, over)
         return out, over
@@ -122,11 +122,7 @@ def scales(xp: Namespace, x: Array, periphery: Periphery) -> Array:
     if periphery.noise_management != "abs_max":
         value = periphery.scale if periphery.noise_management == "constant" else 1.0
         return xp.full(len(x), value, xp.float32)
-    if _fast(xp, x, x):
-        found = np.empty(len(x), np.float32)
-        numba_kernels().largest(x, found)
-    else:
-        found = xp.abs(x).max(axis=1)
+    found = largest(xp, x)
     # A line's full input times 2^-126 or less is no input, and its inverse no float32.
     return xp.where(found < 1e-37, np.float32(1), found)
 
@@ -148,32 +144,44 @@ def read(
     is for the forward read only: `backward` leaves it out. Draws one 64-bit integer from `rng`.
     """
     key = draw_key(rng)
-    scale = scales(xp, x, periphery)
-    y, over = _read_once(xp, x, scale, multiply, periphery, subkeys(key, 3), variance)
+    keys = subkeys(key, 3)
+    line, scale = _enter(xp, x, periphery, keys[0])
+    y, over = _leave(xp, line, scale, multiply, periphery, keys, variance)
     if backward or periphery.bound_management == "none" or not math.isfinite(periphery.adc.bound):
         return y
     for halving in range(1, 1 + periphery.most_halvings):
         again = xp.nonzero(over)[0]
         if not len(again):
             break
-        part = x[again]
         scale, keys = scale * 2, subkeys(key + halving, 3)
-        y[again], still = _read_once(xp, part, scale[again], multiply, periphery, keys, variance)
-        over[again] = still
+        line, _ = convert(xp, x[again], periphery.dac, keys[0], before=1 / scale[again])
+        y[again], over[again] = _leave(xp, line, scale[again], multiply, periphery, keys, variance)
     return y
 
 
-def _read_once(
+def _enter(xp: Namespace, x: Array, periphery: Periphery, key: int) -> tuple[Array, Array]:
+    """Inputs x [m, k] over their scale and through the DAC, and the scale [m]."""
+    if not fast(xp, x):
+        scale = scales(xp, x, periphery)
+        return convert(xp, x, periphery.dac, key, before=1 / scale)[0], scale
+    managed, dac = periphery.noise_management == "abs_max", periphery.dac
+    scale = np.empty(len(x), np.float32) if managed else scales(np, x, periphery)
+    line = np.empty(x.shape, np.float32)
+    settings = np.float32(dac.noise), np.float32(dac.step), np.float32(dac.bound)
+    numba_kernels().enter(x, line, scale, managed, np.uint64(key), *settings)
+    return line, scale
+
+
+def _leave(
     xp: Namespace,
-    x: Array,
+    line: Array,
     scale: Array,
     multiply: Callable[[Array], Array],
     periphery: Periphery,
     keys: list[int],
     variance: Callable[[Array], Array] | None,
 ) -> tuple[Array, Array]:
-    """One pass: y [m, n] and the values that the ADC clipped, per vector."""
-    line, _ = convert(xp, x, periphery.dac, keys[0], before=1 / scale)
+    """The product of converted inputs through the ADC: y [m, n], and the values that the ADC clipped, per vector."""
     y = multiply(line)
     if variance is not None:
         add_noise(xp, y, variance(line), keys[1])
@@ -182,7 +190,7 @@ def _read_once(
 
 def add_noise(xp: Namespace, y: Array, variance: Array, key: int) -> None:
     """y [m, n] += normal noise of `variance` [m, n], in place."""
-    if _fast(xp, y, variance):
+    if fast(xp, y, variance):
         numba_kernels().spread(y, variance, np.uint64(key))
     else:
         y += xp.sqrt(variance) * normals(xp, key, y.shape)
@@ -237,10 +245,3 @@ def recombine(xp: Namespace, parts: Array, bits: int) -> Array:
     """sum over i of 2^(bits i) parts[i]: undoes `digits`, before or after a product with each slice (shift-add)."""
     weights = xp.asarray(np.array([2 ** (bits * i) for i in range(len(parts))]))
     return (parts * weights.reshape((-1,) + (1,) * (parts.ndim - 1))).sum(axis=0)
-
-
-def _fast(xp: Namespace, *arrays: Array) -> bool:
-    """Whether the Numba kernels take these arrays."""
-    if xp is not np or numba_kernels() is None:
-        return False
-    return all(a.ndim == 2 and a.dtype == np.float32 and a.flags.c_contiguous for a in arrays)

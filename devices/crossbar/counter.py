@@ -60,7 +60,7 @@ def uniforms(xp: Namespace, key: int, shape: tuple[int, ...]) -> tuple[Array, Ar
 def normals(xp: Namespace, key: int, shape: tuple[int, ...], start: int = 0, second_uniform: bool = False) -> Any:
     """Standard normals, float32 of `shape`, |z| <= 5.9: R sin(a) with R^2 = -2 ln u and a uniform on (-pi/2, pi/2).
 
-    With `second_uniform` also a uniform number in (0, 1) of its own for each.
+    With `second_uniform` also a uniform number in (0, 1) for each, of the 16 bits in the middle that no normal uses.
     """
     bits = words(xp, key, shape, start)
     high, low = _fractions(xp, bits)
@@ -68,4 +68,5 @@ def normals(xp: Namespace, key: int, shape: tuple[int, ...], start: int = 0, sec
     found = xp.sqrt(-2 * xp.log(high + GAP / 2)) * xp.sin(angle)
     if not second_uniform:
         return found
-    return found, _fractions(xp, mix(xp, bits + xp.uint64(GOLDEN)))[0] + GAP / 2
+    middle = (bits >> xp.uint64(24)) & xp.uint64(0xFFFF)
+    return found, (middle.astype(xp.float32) + np.float32(0.5)) * np.float32(2.0**-16)

@@ -1,88 +1,34 @@
-"""Cell models fitted to measured pulse-conductance curves, with 95% intervals, residuals and a preset."""
+"""Cell models fitted to measured pulse-conductance curves, with 95% intervals and residuals."""
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hwsim.devices.crossbar.cells import Cell, Silent
+from hwsim.devices.crossbar.curves import Curve, Values
 from hwsim.errors import ConfigError, DeviceError
 from hwsim.parameters import hints_of, parameters_of
 
-Values = np.ndarray[Any, Any]
-
-COLUMNS = ("pulse", "direction", "conductance")
-UP, DOWN = ("up", "+1", "1", "+", "1.0"), ("down", "-1", "-", "-1.0")
 NOISES = ("cycle", "read")
+Z95 = 1.96  # of the normal distribution: half a 95% interval in standard deviations
+FAR = 3.0  # standard deviations from a bound at which it cuts one pulse in 740
 REFUSED = 1e6  # residual of parameters that no cell can have
 
 
-@dataclass(frozen=True)
-class Curve:
-    """A measured curve: conductance_siemens [count] (> 0), and up [count], the direction of the pulse before each.
+class Estimate(NamedTuple):
+    """A fitted value within its 95% interval."""
 
-    The first conductance is the state before any pulse; its direction counts for nothing.
-    """
-
-    up: Values
-    conductance_siemens: Values
-
-    def __post_init__(self) -> None:
-        g = self.conductance_siemens
-        if g.ndim != 1 or self.up.shape != g.shape or len(g) < 5:
-            raise ConfigError(f"a curve of {self.up.shape} pulses and {g.shape} conductances; needs 5 or more of each")
-        if not (np.isfinite(g).all() and (g >= 0).all()):
-            raise ConfigError("a curve needs conductances that are finite and not negative")
-        if g.min() == g.max():
-            raise ConfigError("a curve whose conductance never changes fits every cell")
-
-    @classmethod
-    def of(cls, direction: Sequence[float] | Values, conductance_siemens: Sequence[float] | Values) -> Curve:
-        """From arrays: direction +1 (up) or -1 (down), and conductance [S] after that pulse."""
-        sign = np.asarray(direction, dtype=float)
-        if not np.isin(sign, (1.0, -1.0)).all():
-            raise ConfigError("directions of pulses are +1 (up) or -1 (down)")
-        return cls(sign > 0, np.asarray(conductance_siemens, dtype=float))
-
-    @classmethod
-    def from_csv(cls, path: str | Path) -> Curve:
-        """From columns pulse, direction (up, down, 1, -1), conductance [S]; rows in order of `pulse`.
-
-        Raises ConfigError, naming the line, where it cannot be read.
-        """
-        path = Path(path)
-        rows: list[tuple[float, bool, float]] = []
-        try:
-            with path.open(newline="", encoding="utf-8") as file:
-                reader = csv.DictReader(file)
-                names = [str(name).strip().lower() for name in reader.fieldnames or ()]
-                if missing := [column for column in COLUMNS if column not in names]:
-                    raise ConfigError(f"{path} has no column {', '.join(missing)}; needs {', '.join(COLUMNS)}")
-                reader.fieldnames = names
-                for row in reader:
-                    rows.append(_row(f"{path}, line {reader.line_num}", row))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise ConfigError(f"{path} cannot be read: {error}") from None
-        rows.sort(key=lambda row: row[0])
-        return cls(np.array([row[1] for row in rows]), np.array([row[2] for row in rows], dtype=float))
-
-
-def _row(where: str, row: dict[str, Any]) -> tuple[float, bool, float]:
-    direction = str(row["direction"]).strip().lower()
-    if direction not in UP + DOWN:
-        raise ConfigError(f"{where}: direction {direction!r}; needs up or down, 1 or -1")
-    try:
-        return float(row["pulse"]), direction in UP, float(row["conductance"])
-    except (TypeError, ValueError):
-        raise ConfigError(f"{where}: pulse and conductance must be numbers") from None
+    low: float
+    value: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -97,7 +43,7 @@ class Fitted:
     curve: Curve
     predicted_siemens: Values  # [count - 1], of the conductances after each pulse
     noise: str
-    spread: tuple[float, float, float] | None  # dw_min_std: low, value, high; None: the cell has none, or read noise
+    spread: Estimate | None  # dw_min_std; None: the cell has none, or read noise
 
     @cached_property
     def residuals_siemens(self) -> Values:
@@ -116,78 +62,120 @@ class Fitted:
         power = float(r @ r)
         return float(r[1:] @ r[:-1]) / power if power else 0.0
 
+    @cached_property
+    def estimates(self) -> dict[str, Estimate]:
+        """Every fitted parameter, dw_min_std included, with its 95% interval."""
+        found = {
+            name: Estimate(*map(float, values))
+            for name, *values in zip(self.names, self.low, self.values, self.high, strict=True)
+        }
+        return found if self.spread is None else found | {"dw_min_std": self.spread}
+
     def __str__(self) -> str:
         """One parameter a line, then the residuals."""
         rows = [
-            f"{name:<12} {value:12.6g}   95% {low:.6g} to {high:.6g}"
-            for name, value, low, high in zip(self.names, self.values, self.low, self.high, strict=True)
+            f"{name:<12} {at.value:12.6g}   95% {at.low:.6g} to {at.high:.6g}" for name, at in self.estimates.items()
         ]
-        if self.spread is not None:
-            rows.append(f"{'dw_min_std':<12} {self.spread[1]:12.6g}   95% {self.spread[0]:.6g} to {self.spread[2]:.6g}")
         rows.append(
             f"residuals: RMS {self.rms_siemens:.4g} S over {len(self.residuals_siemens)} pulses, "
             f"correlation of neighbours {self.autocorrelation:+.2f}"
         )
         return "\n".join(rows)
 
-    def preset(self, name: str, source: str) -> str:
-        """TOML text of a preset called `name`; what was not fitted stays at the class's defaults."""
-        rows = [
-            f"[{json.dumps(name)}]",
-            f"doc = {json.dumps(f'Fitted to {len(self.residuals_siemens)} pulses')}",
-            f"model = {json.dumps(type(self.cell).name)}",
-            f"source = {json.dumps(source)}",
-            'certainty = "measured"',
-        ]
-        known = parameters_of(type(self.cell))
-        limits = {name: (self.low[i], self.high[i]) for i, name in enumerate(self.names)}
-        for key, field in known.items():
-            value = getattr(self.cell, key)
-            if key in ("label", "g_min_siemens", "g_max_siemens") or (key not in limits and value == field.default):
-                continue
-            note = f" # 95%: {limits[key][0]:.6g} to {limits[key][1]:.6g}" if key in limits else ""
-            rows.append(f"{key} = {toml(value)}{note}")
-        for key in ("g_min_siemens", "g_max_siemens"):
-            value = getattr(self.cell, key).nominal
-            rows.append(
-                f'{key} = {{ nominal = {value!r}, exact = true, unit = "S", certainty = "measured", '
-                f"source = {json.dumps(source)} }}"
-            )
-        return "\n".join(rows) + "\n"
 
-    def plot(self, path: str | Path) -> None:
-        """Draw the curve, the fit and the residuals [uS] against pulse number, to `path` (its ending: the format)."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+@dataclass(frozen=True)
+class Population:
+    """One cell model fitted to every device of a measurement: means with 95% intervals, and spreads.
 
-        figure = Figure(figsize=(6.4, 5.2), layout="constrained")
-        FigureCanvasAgg(figure)
-        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-        pulse, g = np.arange(len(self.curve.up)), self.curve.conductance_siemens
-        above.plot(pulse, 1e6 * g, ".", markersize=3, label="measured")
-        label = "one pulse ahead" if self.noise == "cycle" else "fitted curve"
-        above.plot(pulse[1:], 1e6 * self.predicted_siemens, "-", linewidth=1, label=label)
-        above.set_ylabel("conductance (uS)")
-        above.legend()
-        below.axhline(0, color="0.6", linewidth=0.8)
-        for up, color, name in ((True, "C0", "up"), (False, "C3", "down")):
-            chosen = self.curve.up[1:] == up
-            below.plot(
-                pulse[1:][chosen], 1e6 * self.residuals_siemens[chosen], ".", color=color, markersize=3, label=name
-            )
-        below.set_xlabel("pulse")
-        below.set_ylabel("residual (uS)")
-        below.legend()
-        figure.savefig(path, dpi=150)
+    Of one device: its own values and intervals. Of several: means over devices, intervals by Student's t, and
+    NAME_d2d, the spread from device to device, less what the uncertainty of each device's own fit adds to it.
+    """
 
+    fits: dict[str, Fitted]  # by device
 
-def toml(value: Any) -> str:
-    """A parameter as TOML."""
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(toml, value))}]"
-    if isinstance(value, bool | str):
-        return json.dumps(value)
-    return repr(value)
+    @cached_property
+    def estimates(self) -> dict[str, Estimate]:
+        """Every fitted parameter with its 95% interval."""
+        from scipy.special import stdtrit
+
+        first, *others = self.fits.values()
+        if not others:
+            return first.estimates
+        quantile = float(stdtrit(len(others), 0.975)) / math.sqrt(len(self.fits))
+        found = {}
+        for name in first.estimates:
+            values = [each.estimates[name].value for each in self.fits.values()]
+            mean, half = statistics.fmean(values), quantile * statistics.stdev(values)
+            found[name] = Estimate(mean - half, mean, mean + half)
+        return found
+
+    @cached_property
+    def spreads(self) -> dict[str, float]:
+        """NAME_d2d of fitted parameters that differ from device to device; none of one device."""
+        cell = next(iter(self.fits.values())).cell
+        if len(self.fits) == 1:
+            return {}
+        found = {}
+        for name in self.estimates:
+            if f"{name}_d2d" in parameters_of(type(cell)):
+                own = [each.estimates[name] for each in self.fits.values()]
+                relative = getattr(cell, f"{name}_law") != "absolute"
+                unit = abs(self.estimates[name].value) if relative else 1.0
+                uncertainty = statistics.fmean(((at.high - at.low) / (2 * Z95)) ** 2 for at in own)
+                excess = statistics.variance(at.value for at in own) - uncertainty
+                found[f"{name}_d2d"] = math.sqrt(max(excess, 0.0)) / unit
+        return found
+
+    @cached_property
+    def cell(self) -> Cell:
+        """The cell of the means and spreads."""
+        cells = [each.cell for each in self.fits.values()]
+        window = {
+            name: statistics.fmean(getattr(each, name).nominal for each in cells)
+            for name in ("g_min_siemens", "g_max_siemens")
+        }
+        values = {name: at.value for name, at in self.estimates.items()}
+        return cells[0].changed(**values, **self.spreads, **window)
+
+    @property
+    def rms_siemens(self) -> float:
+        """RMS of all residuals [S]."""
+        return float(np.sqrt(np.mean(np.concatenate([each.residuals_siemens for each in self.fits.values()]) ** 2)))
+
+    @property
+    def pulses(self) -> int:
+        """How many were measured, on all devices."""
+        return sum(len(each.residuals_siemens) for each in self.fits.values())
+
+    @property
+    def parameters(self) -> int:
+        """How many were fitted to each device."""
+        return len(next(iter(self.fits.values())).names)
+
+    @property
+    def degrees_of_freedom(self) -> int:
+        """Pulses less fitted parameters."""
+        return self.pulses - self.parameters * len(self.fits)
+
+    @property
+    def autocorrelation(self) -> float:
+        """Mean over devices; see `Fitted.autocorrelation`."""
+        return statistics.fmean(each.autocorrelation for each in self.fits.values())
+
+    @property
+    def bic(self) -> float:
+        """Bayesian information criterion, sum of n ln(RSS / n) [S^2] over devices + parameters x ln(all pulses).
+
+        Parameters: those fitted and the size of the residuals, of each device; and the bounds w_min and w_max where
+        they are not fitted but read off the curves. Residuals below a billionth of the range count as that. Lower is
+        better. Source: Schwarz, Annals of Statistics 6, 461 (1978), for normal residuals.
+        """
+        misfit, fits = 0.0, self.fits.values()
+        for each in fits:
+            least = 1e-9 * float(np.ptp(each.curve.conductance_siemens))
+            misfit += 2 * len(each.residuals_siemens) * math.log(max(each.rms_siemens, least))
+        bounds = len({"w_min", "w_max"} - self.estimates.keys())
+        return misfit + (len(fits) * (self.parameters + 1) + bounds) * math.log(self.pulses)
 
 
 def fit(
@@ -223,6 +211,8 @@ def fit(
         raise ConfigError(f"{model.__name__} has no parameter {', '.join(unknown)}; it has: {', '.join(sorted(known))}")
     if not names:
         raise ConfigError(f"{model.__name__} has no number to fit; name parameters in `free`")
+    if (pulses := len(curve.up) - 1) <= len(names):
+        raise ConfigError(f"{pulses} pulses are too few for {len(names)} parameters ({', '.join(names)}); measure more")
     low_s, high_s = window_siemens or (curve.conductance_siemens.min(), curve.conductance_siemens.max())
     if not 0 <= low_s < high_s:
         raise ConfigError(f"window_siemens={window_siemens}: needs 0 <= lowest < highest conductance [S]")
@@ -234,13 +224,17 @@ def fit(
     limits = np.array(
         [[known[name].metadata.get(key, s) for name in names] for key, s in (("low", -np.inf), ("high", np.inf))]
     )
+    if "w_min" in names:  # no cell conducts less than nothing
+        limits[0, names.index("w_min")] = first.w_min - low_s * scale
 
     def residuals(x: Values) -> Values:
         try:
             tried = first.changed(**dict(zip(names, map(float, x), strict=True)))
         except DeviceError:
             return np.full(len(states) - 1, REFUSED)
-        return states[1:] - predicted(tried, states, curve.up[1:], noise)
+        with np.errstate(over="ignore", invalid="ignore"):  # parameters that no cell has may overflow
+            off = states[1:] - predicted(tried, states, curve.up[1:], noise)
+        return np.where(np.isfinite(off), off, REFUSED)
 
     ends: list[tuple[Any, Values]] = []
     for values in model.begins:
@@ -250,10 +244,13 @@ def fit(
         ends.append((least_squares(residuals, begin, bounds=limits, x_scale=size, **tight), size))
     found, size = min(ends, key=lambda end: float(end[0].cost))
     count, number = found.jac.shape
-    freedom = max(count - number, 1)
+    freedom = count - number
     scaled = found.jac * size
     if np.linalg.matrix_rank(scaled, tol=1e-9 * np.linalg.norm(scaled)) < number:
-        raise ConfigError(f"the curve does not determine {', '.join(names)} together; fit fewer, or give longer curves")
+        remedy = (
+            "fit fewer, or give longer curves" if len(set(curve.up[1:])) > 1 else "pulse it both ways, or fit fewer"
+        )
+        raise ConfigError(f"the curve does not determine {', '.join(names)} together; {remedy}")
     inverse = np.linalg.inv(scaled.T @ scaled)
     if noise == "cycle":
         leverage = np.einsum("ij,jk,ik->i", scaled, inverse, scaled)
@@ -278,6 +275,19 @@ def fit(
     return Fitted(best, names, found.x, found.x - half, found.x + half, curve, predicted_siemens, noise, own_std)
 
 
+def fit_devices(model: type[Cell], curves: Mapping[str, Curve], noise: str = "cycle") -> Population:
+    """`fit` of each device, in one window of conductances: from the lowest to the highest of all."""
+    ends = [(each.conductance_siemens.min(), each.conductance_siemens.max()) for each in curves.values()]
+    window = float(min(low for low, _ in ends)), float(max(high for _, high in ends))
+    fits = {}
+    for device, curve in curves.items():
+        try:
+            fits[device] = fit(model, curve, noise=noise, window_siemens=window)
+        except ConfigError as error:
+            raise ConfigError(f"device {device}: {error}" if device else str(error)) from None
+    return Population(fits)
+
+
 def fitted_by_default(model: type[Cell]) -> tuple[str, ...]:
     """A class's `fits`, or the float parameters that it declares itself."""
     if model.fits:
@@ -299,21 +309,24 @@ def predicted(cell: Cell, states: Values, up: Values, noise: str) -> Values:
     return curve
 
 
-def _cycle_std(cell: Cell, states: Values, up: Values, residual: Values, number: int) -> tuple[float, float, float]:
-    """dw_min_std that the residuals show: low, value, high (95%, for normal noise)."""
+def _cycle_std(cell: Cell, states: Values, up: Values, residual: Values, number: int) -> Estimate:
+    """dw_min_std that the residuals show (95%, for normal noise), of pulses that no bound can have cut short."""
     unit = cell.changed(dw_min_std=1.0)
-    per_device = cell.typical(np, up.shape)
-    per_device |= (
-        {"w_min": np.full(up.shape, -math.inf), "w_max": np.full(up.shape, math.inf)} if _straight(cell) else {}
-    )
+    per_device, ends = cell.typical(np, up.shape), states[1:]
+    low, high = per_device["w_min"], per_device["w_max"]
+    if _straight(cell):
+        per_device |= {"w_min": np.full(up.shape, -math.inf), "w_max": np.full(up.shape, math.inf)}
     middle, off = (unit.pulse(np, states[:-1], per_device, up, Silent(np, xi)) for xi in (0.0, 1e-3))
     std = abs(off - middle) * 1e3
-    held = std > 0
-    value = math.sqrt(
-        float(np.mean((residual[held] / std[held]) ** 2)) * len(residual) / max(len(residual) - number, 1)
-    )
-    half = 1.96 * value / math.sqrt(2 * max(int(held.sum()), 1))
-    return max(value - half, 0.0), value, value + half
+    held = (std > 0) & (low < ends) & (ends < high)
+    for _ in range(2):  # chosen by where pulses end, which favours small steps; then by where they are expected
+        chosen = held if held.any() else std > 0
+        power = float(np.mean((residual[chosen] / std[chosen]) ** 2))
+        value = math.sqrt(power * len(residual) / (len(residual) - number))
+        reach = FAR * value * std
+        held = (std > 0) & (low < middle - reach) & (middle + reach < high)
+    half = Z95 * value / math.sqrt(2 * int(chosen.sum()))
+    return Estimate(max(value - half, 0.0), value, value + half)
 
 
 def _straight(cell: Cell) -> bool:

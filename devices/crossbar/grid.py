@@ -279,6 +279,13 @@ class EffectiveMatrix:
         self.state: dict[str, Any] = {"probe": signs, "voltage": signs * xp.ones((1, n, 1)), "solves": 0, "checks": 0}
         self._refresh(g, self._ladders(g))
 
+    @classmethod
+    def restored(cls, wires: Wires, tolerance: float, state: dict[str, Any], *, xp: Namespace = np) -> EffectiveMatrix:
+        """The matrix that had this `state`, which it keeps as its own."""
+        matrix = cls.__new__(cls)
+        matrix.wires, matrix.tolerance, matrix.xp, matrix.state = wires, tolerance, xp, state
+        return matrix
+
     @property
     def effective(self) -> Array:
         """The matrix [m, n] [S] of the last update."""

@@ -1,4 +1,4 @@
-"""Numba kernels for what NumPy cannot do in few passes: pulse coincidences, cell steps, and converters with noise.
+"""Numba kernels for what NumPy cannot do in few passes: pulse trains and their coincidences, and converters with noise.
 
 Imported on first use only: importing this module imports Numba, and each kernel compiles when it is first called (a
 copy is kept on the disk where that can be written). Every kernel does row after row with float32 lanes, releases the
@@ -25,14 +25,13 @@ SECOND = np.uint64(0x94D049BB133111EB)
 LOW24, SHIFT40 = np.uint64(0xFFFFFF), np.uint64(40)
 F0, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 GAP, MIDDLE = np.float32(2.0**-24), np.float32(2.0**-25)
+NOTHING = np.float32(1e-37)  # see converters.scales
 LN2, ROOT2 = np.float32(0.6931471805599453), np.float32(1.4142135623730951)
 SINE = tuple(
     np.float32(c)
     for c in (1.5707963267948966, -0.6459640975062462, 0.07969262624616703,
               -0.004681754135318687, 0.00016044118478735975, -3.5988432352120853e-06)
 )  # fmt: skip  # Taylor series of sin(pi r / 2): (pi/2)^(2i+1) / (2i+1)! with alternating sign
-SHIFT_OF_BARRIER = np.float32(0.5826)  # see moves.py
-BITS = 12  # counts below 2^12
 
 
 def compiled(**options: Any) -> Callable[[Function], Function]:
@@ -98,13 +97,20 @@ def logarithm(u: Any) -> Any:
 
 
 @compiled(forceinline=True, fastmath={"contract"})
-def normal(bits: Any) -> Any:
-    """A standard normal from 64 random bits: R sin(a), R^2 = -2 ln u, a uniform on (-pi/2, pi/2)."""
+def polar(bits: Any) -> Any:
+    """R^2 = -2 ln u and sin(a) of 64 random bits, a uniform on (-pi/2, pi/2): R sin(a) is a standard normal."""
     u = np.float32(np.int32(bits >> SHIFT40)) * GAP + MIDDLE
     r = np.float32(np.int32(bits & LOW24)) * (GAP + GAP) + (GAP - ONE)
     s = r * r
     sine = ((((SINE[5] * s + SINE[4]) * s + SINE[3]) * s + SINE[2]) * s + SINE[1]) * s + SINE[0]
-    return np.sqrt(np.float32(-2) * logarithm(u)) * (sine * r)
+    return np.float32(-2) * logarithm(u), sine * r
+
+
+@compiled(forceinline=True, fastmath={"contract"})
+def normal(bits: Any) -> Any:
+    """A standard normal from 64 random bits."""
+    square, sine = polar(bits)
+    return np.sqrt(square) * sine
 
 
 @compiled(forceinline=True, fastmath={"contract"})
@@ -192,153 +198,6 @@ def count(xf: Any, xs: Any, df: Any, ds: Any, begin: Any, end: Any, ups: Any, do
                 downs[row, j] += (counts[j] & np.uint32(0xFFFF)) - (counts[j] >> np.uint32(16))
 
 
-@compiled(forceinline=True, fastmath={"contract"})
-def double(sums: Any, bits: Any, bit: Any) -> Any:
-    """Sums of q^l and q^2l over the pulses of the lowest bits of a count, with one bit more."""
-    q, g, h, gained, spread = sums
-    square = q * q
-    chosen = (bits >> np.int32(bit)) & np.int32(1) != 0
-    gained = g + q * gained if chosen else gained
-    spread = h + square * spread if chosen else spread
-    return square, g * (ONE + q), h * (ONE + square), gained, spread
-
-
-@compiled(forceinline=True, fastmath={"contract"})
-def cell(count: Any, w: Any, up: Any, eu: Any, down: Any, ed: Any, bu: Any, bd: Any, factor: Any, low: Any, high: Any,
-         first: Any, second: Any) -> Any:  # fmt: skip
-    """One cell after its pulses; the same sums as moves.moved, which explains them."""
-    bits = np.int32(count & np.uint32(0xFFFF))
-    n = np.float32(bits)
-    f = np.float32(np.int32(count >> np.uint32(16))) / max(n, ONE)
-    b = ONE - f
-    drift, e = f * up - b * down, f * eu + b * ed
-    sums = (ONE - e, ONE, ONE, F0, F0)
-    sums = double(double(double(sums, bits, 0), bits, 1), bits, 2)
-    sums = double(double(double(sums, bits, 3), bits, 4), bits, 5)
-    sums = double(double(double(sums, bits, 6), bits, 7), bits, 8)
-    _, _, _, gained, spread = double(double(double(sums, bits, 9), bits, 10), bits, 11)
-    drift *= gained
-    nu, nd = bu + factor * abs(up), bd + factor * abs(down)
-    mu, md = bu + factor * abs(up - eu * drift), bd + factor * abs(down + ed * drift)
-    variance = HALF * (f * (nu * nu + mu * mu) + b * (nd * nd + md * md)) * spread
-    move = drift + np.sqrt(variance) * normal(first)
-    rising = w + w + move > low + high
-    along = move if rising else -move
-    room = high - w if rising else w - low
-    u = np.float32(np.int32(second >> SHIFT40)) * GAP + MIDDLE
-    peak = HALF * (along + np.sqrt(along * along - (variance + variance) * logarithm(u)))
-    peak -= SHIFT_OF_BARRIER * np.sqrt(variance / max(n, ONE))
-    peak = along if bits < 2 else max(peak, along)
-    along -= max(peak - room, F0)
-    moved = min(max(w + along if rising else w - along, low), high)
-    return moved if bits > 0 else w
-
-
-@compiled(fastmath={"contract"})
-def affine_row(counts: Any, w: Any, up: Any, up_slope: Any, down: Any, down_slope: Any, low: Any, high: Any,
-               base: Any, added: Any, factor: Any) -> None:  # fmt: skip
-    """A row of cells whose step is affine in w."""
-    for j in range(w.size):
-        first = mix(base + np.uint64(j) * GOLDEN)
-        eu, ed = up[j] * up_slope[j], -down[j] * down_slope[j]
-        w[j] = cell(counts[j], w[j], up[j] - eu * w[j], eu, down[j] + ed * w[j], ed, added * up[j], added * down[j],
-                    factor, low[j], high[j], first, mix(first + GOLDEN))  # fmt: skip
-
-
-@compiled(fastmath={"contract"})
-def exponential_row(counts: Any, w: Any, up: Any, down: Any, low: Any, high: Any, base: Any, curve: Any) -> None:
-    """A row of cells whose step is exponential in w, linearised where each cell stands."""
-    a_up, a_down, g_up, g_down, a, b, factor, plus, slope = curve
-    for j in range(w.size):
-        first = mix(base + np.uint64(j) * GOLDEN)
-        scale = (a + a) / (high[j] - low[j])
-        z = scale * w[j] + b
-        yu, yd = a_up * exponential(g_up * z), a_down * exponential(-g_down * z)
-        su, sd = up[j] * max(ONE - yu, F0), down[j] * max(ONE - yd, F0)
-        eu = up[j] * yu * g_up * scale if yu < ONE else F0
-        ed = down[j] * yd * g_down * scale if yd < ONE else F0
-        noise = factor * (plus + slope * abs(w[j]))
-        w[j] = cell(counts[j], w[j], su, eu, sd, ed, noise, noise, factor, low[j], high[j], first, mix(first + GOLDEN))
-
-
-@compiled()
-def begin_row(counts: Any, turn: Any, turns: Any, part: Any) -> None:
-    """What of the counts comes in this turn: (2 t + 1) / turns^2, little while cells are far from rest."""
-    before, after = np.float32(turn) / np.float32(turns), np.float32(turn + 1) / np.float32(turns)
-    before, after = before * before, after * after
-    for j in range(counts.size):
-        up, down = np.int32(counts[j] >> np.uint32(16)), np.int32(counts[j] & np.uint32(0xFFFF))
-        down -= up
-        up = np.int32(np.float32(up) * after) - np.int32(np.float32(up) * before)
-        down = np.int32(np.float32(down) * after) - np.int32(np.float32(down) * before)
-        part[j] = np.uint32(up + down) | (np.uint32(up) << np.uint32(16))
-
-
-@compiled()
-def turns_of(counts: Any, at_once: Any, totals: Any) -> Any:
-    """Turns that the fullest cell of a row needs; pulses up and down are added to totals."""
-    most, ups, all_ = np.uint32(0), np.uint32(0), np.uint32(0)
-    for j in range(counts.size):
-        n = counts[j] & np.uint32(0xFFFF)
-        ups += counts[j] >> np.uint32(16)
-        all_ += n
-        most = max(most, n)
-    totals[0] += ups
-    totals[1] += all_ - ups
-    return (np.int64(most) + at_once - 1) // at_once
-
-
-@compiled()
-def note(counts: Any, pulses: Any) -> None:
-    """Add a row's pulses to the pulses that its cells have had."""
-    for j in range(counts.size):
-        pulses[j] += counts[j] & np.uint32(0xFFFF)
-
-
-@compiled()
-def update_affine(xf: Any, xs: Any, df: Any, ds: Any, begin: Any, end: Any, key: Any, at_once: Any, w: Any, up: Any,
-                  up_slope: Any, down: Any, down_slope: Any, low: Any, high: Any, added: Any, factor: Any,
-                  pulses: Any, totals: Any) -> None:  # fmt: skip
-    """Count and move rows begin..end of affine cells; pulses.update."""
-    k, n = w.shape
-    rows, part = np.empty((4, n), np.uint32), np.empty(n, np.uint32)
-    for i in range(begin, end, 4):
-        count_four(xf, xs, df, ds, i, end, rows[0], rows[1], rows[2], rows[3])
-        for row in range(i, min(i + 4, end)):
-            counts = rows[row - i]
-            turns = turns_of(counts, at_once, totals)
-            if pulses.shape[0] and turns:
-                note(counts, pulses[row])
-            for turn in range(turns):
-                if turns > 1:
-                    begin_row(counts, turn, turns, part)
-                base = key + np.uint64((turn * k + row) * n) * GOLDEN
-                affine_row(part if turns > 1 else counts, w[row], up[row], up_slope[row], down[row], down_slope[row],
-                           low[row], high[row], base, added, factor)  # fmt: skip
-
-
-@compiled()
-def update_exponential(xf: Any, xs: Any, df: Any, ds: Any, begin: Any, end: Any, key: Any, at_once: Any, w: Any,
-                       up: Any, down: Any, low: Any, high: Any, curve: Any, pulses: Any,
-                       totals: Any) -> None:  # fmt: skip
-    """Count and move rows begin..end of exponential cells; pulses.update."""
-    k, n = w.shape
-    rows, part = np.empty((4, n), np.uint32), np.empty(n, np.uint32)
-    for i in range(begin, end, 4):
-        count_four(xf, xs, df, ds, i, end, rows[0], rows[1], rows[2], rows[3])
-        for row in range(i, min(i + 4, end)):
-            counts = rows[row - i]
-            turns = turns_of(counts, at_once, totals)
-            if pulses.shape[0] and turns:
-                note(counts, pulses[row])
-            for turn in range(turns):
-                if turns > 1:
-                    begin_row(counts, turn, turns, part)
-                base = key + np.uint64((turn * k + row) * n) * GOLDEN
-                exponential_row(part if turns > 1 else counts, w[row], up[row], down[row], low[row], high[row], base,
-                                curve)  # fmt: skip
-
-
 @compiled()
 def convert(v: Any, out: Any, before: Any, after: Any, key: Any, sigma: Any, step: Any, bound: Any, over: Any) -> None:
     """Rows through gain, noise, quantiser, clipping and gain; converters.convert says how."""
@@ -375,11 +234,37 @@ def spread(y: Any, variance: Any, key: Any) -> None:
             y[r, j] += np.sqrt(variance[r, j]) * normal(mix(base + np.uint64(j) * GOLDEN))
 
 
+@compiled(forceinline=True)
+def largest_of(x: Any) -> Any:
+    """max |x|, by the order of the bit patterns of positive floats, which are integers; NaN is larger than infinity."""
+    most = np.int32(0)
+    for j in range(x.size):
+        most = max(most, np.int32(pattern(x[j]) & np.int32(0x7FFFFFFF)))
+    return number(most)
+
+
 @compiled()
 def largest(x: Any, out: Any) -> None:
-    """out[r] = max |x[r]|, by the order of the bit patterns of positive floats, which are integers."""
+    """out[r] = max |x[r]|."""
     for r in range(x.shape[0]):
-        most = np.int32(0)
+        out[r] = largest_of(x[r])
+
+
+@compiled()
+def enter(x: Any, line: Any, scale: Any, managed: Any, key: Any, sigma: Any, step: Any, bound: Any) -> None:
+    """Rows over their scale, which is found first where `managed`, through a DAC; converters.read says how."""
+    for r in range(x.shape[0]):
+        if managed:
+            most = largest_of(x[r])
+            scale[r] = ONE if most < NOTHING else most
+        base = key + np.uint64(r * x.shape[1]) * GOLDEN
+        convert_row(x[r], line[r], ONE / scale[r], ONE, base, sigma, step, bound)
+
+
+@compiled()
+def firing(x: Any, gain: Any, p: Any, negative: Any) -> None:
+    """Probabilities min(|x| gain, 1) and signs of lines; pulses.train_parameters."""
+    for r in range(x.shape[0]):
         for j in range(x.shape[1]):
-            most = max(most, np.int32(pattern(x[r, j]) & np.int32(0x7FFFFFFF)))
-        out[r] = number(most)
+            p[r, j] = min(abs(x[r, j]) * gain[r], ONE)
+            negative[r, j] = x[r, j] < F0

@@ -27,8 +27,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hwsim.arrays import Array, Namespace, to_host
-from hwsim.devices.crossbar.counter import draw_key, subkeys, uniforms
-from hwsim.devices.crossbar.moves import Cells, moved
+from hwsim.devices.crossbar.counter import draw_key, normals, subkeys, uniforms
+from hwsim.devices.crossbar.moves import Cells, moved_in_turns
 from hwsim.errors import ConfigError, NotFiniteError, ShapeError
 
 MOST_SLOTS = 4095  # of one block of samples: the kernels hold a count in 12 bits; a longer batch is done in blocks
@@ -78,9 +78,7 @@ def train_parameters(
         raise ConfigError(f"dw_min={dw_min}: the step of one pulse needs a finite number above 0")
     if x.ndim != 2 or d.ndim != 2 or len(x) != len(d):
         raise ShapeError(f"x has shape {tuple(x.shape)}, d {tuple(d.shape)}; needs [m, k] and [m, n]")
-    x_size, d_size = xp.abs(x), xp.abs(d)
-    x_max = to_host(x_size.max(axis=1)).astype(np.float64)
-    d_max = to_host(d_size.max(axis=1)).astype(np.float64)
+    x_max, d_max = (to_host(largest(xp, a)).astype(np.float64) for a in (x, d))
     if not (np.isfinite(x_max).all() and np.isfinite(d_max).all()):
         raise NotFiniteError("x or d holds NaN or infinity; pulse trains need finite values")
     wanted = learning_rate * x_max * d_max / dw_min  # pulses for the largest product
@@ -94,9 +92,27 @@ def train_parameters(
         cut = np.minimum(1.0, settings.desired_bl / np.maximum(wanted, 1e-300))
         ratio = np.sqrt(np.divide(x_max, d_max * cut, out=np.ones_like(wanted), where=wanted > 0))
         x_gain, d_gain = gain / ratio, gain * ratio
-    p_x = xp.minimum(x_size * xp.asarray(x_gain.astype(np.float32))[:, None], 1)
-    p_d = xp.minimum(d_size * xp.asarray(d_gain.astype(np.float32))[:, None], 1)
-    return TrainParameters(slots, p_x.astype(xp.float32), p_d.astype(xp.float32), x < 0, d < 0)
+    p_x, x_negative = _firing(xp, x, x_gain.astype(np.float32))
+    p_d, d_negative = _firing(xp, d, d_gain.astype(np.float32))
+    return TrainParameters(slots, p_x, p_d, x_negative, d_negative)
+
+
+def largest(xp: Namespace, x: Array) -> Array:
+    """max |x| of each row of x [m, k]."""
+    if not fast(xp, x):
+        return xp.abs(x).max(axis=1)
+    found = np.empty(len(x), np.float32)
+    numba_kernels().largest(x, found)
+    return found
+
+
+def _firing(xp: Namespace, x: Array, gain: np.ndarray[Any, Any]) -> tuple[Array, Array]:
+    """The probability min(|x| gain, 1) that each line fires in a slot, and whether it is negative."""
+    if not fast(xp, x):
+        return xp.minimum(xp.abs(x) * xp.asarray(gain)[:, None], 1).astype(xp.float32), x < 0
+    p, negative = np.empty(x.shape, np.float32), np.empty(x.shape, np.bool_)
+    numba_kernels().firing(x, gain, p, negative)
+    return p, negative
 
 
 class Words(NamedTuple):
@@ -162,11 +178,11 @@ def coincidences(xp: Namespace, parameters: TrainParameters, rng: Any, threads: 
     """Pulses up and down [k, n] int32 of a whole batch."""
     shape = parameters.p_x.shape[1], parameters.p_d.shape[1]
     ups, downs = xp.zeros(shape, xp.int32), xp.zeros(shape, xp.int32)
-    for block, key, _ in _blocks(parameters, rng):
+    for block, keys in _blocks(parameters, rng):
         if xp is np and numba_kernels() is not None:
-            up, down = count_words(draw_words(block, key), threads)
+            up, down = count_words(draw_words(block, keys[0]), threads)
         else:
-            up, down = count_trains(xp, *draw_trains(xp, block, key))
+            up, down = count_trains(xp, *draw_trains(xp, block, keys[0]))
         ups += up.astype(xp.int32)
         downs += down.astype(xp.int32)
     return ups, downs
@@ -192,55 +208,68 @@ def update(
     rng: Any,
     *,
     pulses: Array | None = None,
+    seen: Array | None = None,
+    write_std: float = 0.0,
     threads: int = 1,
 ) -> tuple[int | Array, int | Array]:
     """Pulse w [k, n] float32 in place; returns the pulses up and down, all cells together.
 
-    `pulses` [k, n] uint32, where given, is raised by what each cell got. `threads` share the rows on NumPy with
-    Numba; the result depends on neither of them. Draws one 64-bit integer from `rng`.
+    `pulses` [k, n] uint32, where given, is raised by what each cell got. `seen` [k, n] float32, where given, is what
+    products see: cells that got pulses get w + write_std xi with new noise xi, but w where low = high; the others
+    keep theirs. `threads` share the rows on NumPy with Numba; the result depends on neither of them. Draws one 64-bit
+    integer from `rng`.
     """
     shape = parameters.p_x.shape[1], parameters.p_d.shape[1]
     if tuple(w.shape) != shape or w.dtype != xp.float32:
         raise ShapeError(f"w has shape {tuple(w.shape)} of {w.dtype}; these trains need {shape} of float32")
     up_total, down_total = 0, 0
-    fast = xp is np and w.flags.c_contiguous and numba_kernels() is not None
-    for block, key, noise_key in _blocks(parameters, rng):
-        if fast:
-            totals = _fused(w, draw_words(block, key), cells, noise_key, pulses, threads)
+    quick = fast(xp, w) and all(a is None or a.flags.c_contiguous for a in (pulses, seen))
+    for block, keys in _blocks(parameters, rng):
+        if quick:
+            totals = _fused(w, draw_words(block, keys[0]), cells, keys[1:], pulses, seen, write_std, threads)
             up_total, down_total = up_total + int(totals[0]), down_total + int(totals[1])
             continue
-        ups, downs = (a.astype(xp.float32) for a in count_trains(xp, *draw_trains(xp, block, key)))
-        turns = -((ups + downs).max(axis=1, keepdims=True) // -cells.at_once)  # of each row its own
-        for turn in range(int(turns.max())):
-            ends = (xp.minimum(xp.asarray(t), turns) / xp.maximum(turns, 1) for t in (turn, turn + 1))
-            before, after = (share.astype(xp.float32) ** 2 for share in ends)
-            up, down = ((a * after).astype(xp.int32) - (a * before).astype(xp.int32) for a in (ups, downs))
-            w[...] = moved(xp, cells, w, up, down, noise_key, turn * w.size)
+        ups, downs = (a.astype(xp.float32) for a in count_trains(xp, *draw_trains(xp, block, keys[0])))
+        w[...] = moved_in_turns(xp, cells, w, ups, downs, keys[1])
         if pulses is not None:
             pulses += (ups + downs).astype(xp.uint32)
+        if seen is not None:
+            spread = (cells.low < cells.high) * xp.float32(write_std)
+            seen[...] = xp.where(ups + downs > 0, w + spread * normals(xp, keys[2], w.shape), seen)
         up_total, down_total = up_total + ups.sum(dtype=xp.float64), down_total + downs.sum(dtype=xp.float64)
     return up_total, down_total
 
 
-def _fused(w: Array, words: Words, cells: Cells, key: int, pulses: Array | None, threads: int) -> Array:
+def _fused(
+    w: Array,
+    words: Words,
+    cells: Cells,
+    keys: list[int],
+    pulses: Array | None,
+    seen: Array | None,
+    write_std: float,
+    threads: int,
+) -> Array:
     """Count and move in one pass over w, by Numba; the pulses up and down."""
     name, arguments = cells.kernel(w)
-    work = getattr(numba_kernels(), name)
-    noted = np.zeros((0, w.shape[1]), np.uint32) if pulses is None else pulses
+    work = getattr(importlib.import_module("hwsim.devices.crossbar.cell_kernels"), name)
+    noted = np.empty(0, np.uint32) if pulses is None else pulses.reshape(-1)
+    shown = np.empty(0, np.float32) if seen is None else seen.reshape(-1)
+    move_key, write_key = (np.uint64(key) for key in keys)
+    flat, noise = w.reshape(-1), (write_key, np.float32(write_std))
     parts: list[Array] = []
 
     def rows(begin: int, end: int) -> None:
         totals = np.zeros(2, np.int64)
         parts.append(totals)
-        at_once = min(cells.at_once, MOST_SLOTS)
-        work(*words, begin, end, np.uint64(key), at_once, w, *arguments, noted, totals)
+        work(*words, begin, end, move_key, flat, *arguments, noted, shown, *noise, totals)
 
     _by_rows(w, threads, rows)
     return sum(parts)
 
 
-def _blocks(parameters: TrainParameters, rng: Any) -> Iterator[tuple[TrainParameters, int, int]]:
-    """Samples in blocks of at most MOST_SLOTS slots, with keys for their trains and for their noise."""
+def _blocks(parameters: TrainParameters, rng: Any) -> Iterator[tuple[TrainParameters, list[int]]]:
+    """Samples in blocks of at most MOST_SLOTS slots, with keys for their trains, their moves and their write noise."""
     ends = np.cumsum(parameters.slots)
     if not len(ends) or ends[-1] == 0:
         return
@@ -248,7 +277,7 @@ def _blocks(parameters: TrainParameters, rng: Any) -> Iterator[tuple[TrainParame
     for index in range(len(ends)):
         start = ends[first - 1] if first else 0
         last = int(np.searchsorted(ends, start + MOST_SLOTS, side="right"))
-        yield TrainParameters(*(a[first:last] for a in parameters)), *subkeys(draw + index, 2)  # type: ignore[misc]
+        yield TrainParameters(*(a[first:last] for a in parameters)), subkeys(draw + index, 3)
         first = last
         if first == len(ends):
             return
@@ -263,6 +292,13 @@ def _by_rows(array: Array, threads: int, work: Callable[[int, int], None]) -> No
     cuts = [4 * round(rows * i / threads / 4) for i in range(threads)] + [rows]
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(work, cuts[:-1], cuts[1:]))
+
+
+def fast(xp: Namespace, *arrays: Array) -> bool:
+    """Whether the Numba kernels take these arrays: matrices of float32 in C order."""
+    if xp is not np or numba_kernels() is None:
+        return False
+    return all(a.ndim == 2 and a.dtype == np.float32 and a.flags.c_contiguous for a in arrays)
 
 
 @cache

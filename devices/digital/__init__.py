@@ -70,6 +70,7 @@ class Digital(Device):
     excluded = (
         "instruction dispatch and clock tree",
         "standby and refresh of the dynamic RAM",
+        "waking lanes and static RAM from idle",
         "links between chips",
         "area",
         "weights that fit one by one but not together",
@@ -85,6 +86,8 @@ class Digital(Device):
     dram: str = parameter(doc="kind of dynamic RAM", choices=OFF_CHIP)
     dram_bytes_per_s: Mapping[str, Quantity] = parameter(unit="B/s", doc="sustained bandwidth by kind of dynamic RAM")
     leakage_fraction: Quantity = parameter(doc="static power of the lanes over their dynamic power at full rate")
+    gated_fraction: Quantity = parameter(doc="power of idle lanes over their static power", low=0, high=1)
+    retention_fraction: Quantity = parameter(doc="power of idle static RAM over its static power", low=0, high=1)
 
     def check(self) -> None:
         """Refuse precisions without a known energy, and memories without a known bandwidth."""
@@ -123,13 +126,18 @@ class Digital(Device):
         vector = library.mac("fp64" if self.precision == "fp64" else "fp32", self.node_nm)
         leakage = library.times(self.leakage_fraction, mac.scaled(self.clock_hz), self.leakage_fraction.key)
         memory = library.sram(self.sram_kb, self.node_nm)
+        # With the key of the leakage that it is a share of: both are high, or low, together.
+        gated = library.times(leakage, self.gated_fraction, leakage.key)
+        retained = library.times(memory.leakage, self.retention_fraction, memory.leakage.key)
         cycle = 1 / self.clock_hz
         cycle_s = Quantity(cycle, cycle, cycle, "one cycle of the clock", Certainty.DERIVED, "digital/clock")
         return {
-            "mac": Component(Role.CORE, mac, cycle_s, leakage, node_nm=self.node_nm),
+            "mac": Component(Role.CORE, mac, cycle_s, leakage, gated, node_nm=self.node_nm),
             "register": Component(Role.ON_CHIP_MEMORY, library.special("register", self.node_nm), node_nm=self.node_nm),
             "alu": Component(Role.CORE, vector.scaled(0.5, "one flop is half a MAC"), cycle_s, node_nm=self.node_nm),
-            "sram_read": Component(Role.ON_CHIP_MEMORY, memory.read, cycle_s, memory.leakage, node_nm=self.node_nm),
+            "sram_read": Component(
+                Role.ON_CHIP_MEMORY, memory.read, cycle_s, memory.leakage, retained, node_nm=self.node_nm
+            ),
             "sram_write": Component(Role.ON_CHIP_MEMORY, memory.write, cycle_s, node_nm=self.node_nm),
             "dram": Component(
                 Role.OFF_CHIP_MEMORY, library.dram(self.dram), inverse(self.dram_bytes_per_s[self.dram], 1 / 8)
@@ -137,7 +145,7 @@ class Digital(Device):
         }
 
     def installed(self, tiles: Sequence[TileShape]) -> Mapping[str, float]:
-        """All lanes leak, whatever they hold."""
+        """All lanes leak, whatever they hold; while another device works, their supply is cut."""
         return {**dict.fromkeys(self.components, 1.0), "mac": self.rows * self.columns, "alu": self.columns}
 
     def activity(self, op: Op) -> Mapping[str, Use] | None:

@@ -17,10 +17,12 @@ from hwsim.cost import Z95, Component, Elementwise, Kind, Op, Product, Quantity,
 from hwsim.device import Device
 from hwsim.devices.gpu.gemm import Gemm, Kernel, Speeds, fastest, least_traffic
 from hwsim.errors import DeviceError
+from hwsim.formats import Format
+from hwsim.microscaling import BlockScaling
 from hwsim.parameters import parameter
 from hwsim.precision import Policy, policy
 
-PRECISIONS = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8")
+PRECISIONS = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8", "mxfp8", "mxfp6", "mxfp4", "nvfp4")
 PRODUCTS = (Kind.FORWARD, Kind.BACKWARD, Kind.GRADIENT, Kind.PRODUCT)
 MOVES = (Kind.PROGRAM, Kind.READ, Kind.UPDATE)
 CREDIBLE_SIGMA = 4.0  # a power cap must exceed the constant power even where that is drawn this far up
@@ -38,7 +40,7 @@ class Gpu(Device):
     default_preset = "h100"
     excluded = (
         "overlapping kernels, CUDA graphs and fused optimizers",
-        "kernels that find the scales of fp8 and int8, and cast to them (the bytes of casts are in)",
+        "kernels that find the scales of fp8, int8 and nvfp4, and cast to these and to mx (the bytes of casts are in)",
         "clock and voltage scaling, and power that depends on the data",
         "the processor that launches kernels (it is in the boundary)",
     )
@@ -147,27 +149,45 @@ class Gpu(Device):
             return self._weights(op)
         return None
 
+    def _operand_bytes(self, values: int, inner: int, format: Format) -> int:
+        """Bytes of an operand in memory, summed over an axis of length `inner`: values, and a scale to each block."""
+        bits, scaling = values * format.bits, self.policy.scaling
+        if isinstance(scaling, BlockScaling) and values:
+            bits += scaling.scale_bits * -(-values // inner) * -(-inner // scaling.size)
+        return -(-bits // 8)
+
     @cached_property
-    def _bytes(self) -> tuple[int, int, int, int]:
-        """Bytes of one operand, gradient operand, result and master weight, as they lie in memory."""
-        formats = self.policy
-        return (
-            formats.value_bits // 8,
-            formats.gradients.bits // 8,
-            formats.output.bits // 8,
-            formats.master.bits // 8,
-        )
+    def _bytes(self) -> tuple[int, int]:
+        """Bytes of one result and one master weight, as they lie in memory."""
+        return self.policy.output.bits // 8, self.policy.master.bits // 8
+
+    @cached_property
+    def _fetched_bytes(self) -> float:
+        """Bytes of one operand value on its way to an SM, with its share of a scale."""
+        bits, scaling = self.policy.value_bits, self.policy.scaling
+        shared = scaling.scale_bits / scaling.size if isinstance(scaling, BlockScaling) else 0
+        return (bits + shared) / 8
+
+    def _operands(self, op: Product) -> tuple[int, int]:
+        """Bytes of both operands of a product, each blocked along the axis that it sums over."""
+        kind, m, k, n, stack, x_values = op
+        x, w, y = x_values or stack * m * k, stack * k * n, stack * m * n
+        values, gradients = self.policy.values, self.policy.gradients
+        if kind is Kind.BACKWARD:
+            return self._operand_bytes(y, n, gradients), self._operand_bytes(w, n, values)
+        if kind is Kind.GRADIENT:
+            return self._operand_bytes(x, m, values), self._operand_bytes(y, m, gradients)
+        return self._operand_bytes(x, k, values), self._operand_bytes(w, k, values)
 
     def gemm(self, op: Product) -> Gemm:
         """The product that `op` comes down to: dy w' is [m, n] x [n, k], x' dy is [k, m] x [m, n]."""
-        kind, m, k, n, stack, x_values = op
-        value, gradient, result, master = self._bytes
-        x, w, y = x_values or stack * m * k, stack * k * n, stack * m * n
+        kind, m, k, n, stack, _ = op
+        operands, (result, master), fetched = sum(self._operands(op)), self._bytes, self._fetched_bytes
         if kind is Kind.BACKWARD:
-            return Gemm(m, n, k, stack, value, gradient * y + value * w + result * stack * m * k)
+            return Gemm(m, n, k, stack, fetched, operands + result * stack * m * k)
         if kind is Kind.GRADIENT:
-            return Gemm(k, m, n, stack, value, value * x + gradient * y + master * w)
-        return Gemm(m, k, n, stack, value, value * (x + w) + result * y)
+            return Gemm(k, m, n, stack, fetched, operands + master * stack * k * n)
+        return Gemm(m, k, n, stack, fetched, operands + result * stack * m * n)
 
     def kernel(self, op: Product) -> Kernel:
         """The kernel that does a product."""
@@ -192,33 +212,41 @@ class Gpu(Device):
     def _cast_bytes(self, op: Product) -> int:
         """Bytes of making scaled operands before a product: read as results lie, written narrow.
 
-        Only formats with a scale per tensor need them: others are written by whoever makes the values. The cast is
-        fused with the kernel before, and launches nothing. A gradient product finds both operands made, by the
-        forward and the backward one; weights are made as they are updated.
+        Only formats with scales need them: others are written by whoever makes the values. The cast is fused with
+        the kernel before, and launches nothing. A gradient product finds both operands made, by the forward and the
+        backward one; where blocks share a scale these made another pair, blocked along m, in the same pass. Weights
+        are made as they are updated.
         """
-        if self.policy.scaling == "none" or op.kind is Kind.GRADIENT:
+        if self.policy.scaling == "none":
             return 0
-        value, gradient, result, _ = self._bytes
+        left, right = self._operands(op)
+        if op.kind is Kind.GRADIENT:
+            return left + right if self.policy.blocked else 0
+        result, _ = self._bytes
         x = op.x_values or op.stack * op.m * op.k
         if op.kind is Kind.BACKWARD:
-            return op.stack * op.m * op.n * (result + gradient)
+            return op.stack * op.m * op.n * result + left
         if op.kind is Kind.PRODUCT:
-            return (x + op.stack * op.k * op.n) * (result + value)
-        return x * (result + value)
+            return (x + op.stack * op.k * op.n) * result + left + right
+        return x * result + left
 
     def _weights(self, op: Product) -> dict[str, Use]:
         """Programming writes the master weights, reading reads them, an update does both and reads the step.
 
-        Where products take narrower operands, programming and updating also write the weights in that format.
+        Where products take narrower operands, programming and updating also write the weights in that format; where
+        blocks share a scale, once for either direction.
         """
-        value, _, _, master = self._bytes
+        _, master = self._bytes
         weights = op.stack * op.k * op.n
-        copy = value if value != master else 0
+        copies = 0
+        if self.policy.value_bits != self.policy.master.bits:
+            directions = (op.k, op.n) if self.policy.blocked else (op.k,)
+            copies = sum(self._operand_bytes(weights, inner, self.policy.values) for inner in directions)
         if op.kind is Kind.READ:
             return {"launch": Use(1), "dram_byte": Use(master * weights)}
         if op.kind is Kind.PROGRAM:
-            return {"launch": Use(1), "dram_byte": Use((master + copy) * weights)}
-        return {"launch": Use(1), "vector_flop": Use(weights), "dram_byte": Use((3 * master + copy) * weights)}
+            return {"launch": Use(1), "dram_byte": Use(master * weights + copies)}
+        return {"launch": Use(1), "vector_flop": Use(weights), "dram_byte": Use(3 * master * weights + copies)}
 
 
 def elementwise(op: Elementwise) -> dict[str, Use] | None:

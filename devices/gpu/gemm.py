@@ -36,7 +36,7 @@ class Gemm(NamedTuple):
     k: int
     n: int
     stack: int
-    operand_bytes: int  # of one value of a or b
+    operand_bytes: float  # of one value of a or b, with its share of a scale
     dram_bytes: int  # compulsory traffic: every distinct operand read once, every result written once
 
 
@@ -63,12 +63,12 @@ class Kernel(NamedTuple):
     tiles: int  # work items: tiles x split
     waves: int
     slot_flops: int  # FLOPs that would fit while the SMs are taken, idle ones of the last wave included
-    port_bytes: int  # bytes for which the ports of the SMs are taken, idle ones included
-    l2_bytes: int  # bytes that leave the L2 cache, and partial sums
+    port_bytes: float  # bytes for which the ports of the SMs are taken, idle ones included
+    l2_bytes: float  # bytes that leave the L2 cache, and partial sums
     fills: int  # kernels in a row: a split sum takes a second
 
 
-def traffic(gemm: Gemm, sharing: int, tile_m: int, tile_n: int, split: int) -> int:
+def traffic(gemm: Gemm, sharing: int, tile_m: int, tile_n: int, split: int) -> float:
     """Bytes of operands that leave the L2 cache, with padding: larger tiles take fewer."""
     rows, columns = -(-gemm.m // tile_m), -(-gemm.n // tile_n)
     # One row of a's tiles is read once for each group of `sharing` columns, and the other way round.
@@ -142,7 +142,7 @@ def fastest(gemm: Gemm, speeds: Speeds) -> Kernel:
     return best
 
 
-def least_traffic(gemm: Gemm, sharing: int) -> int:
+def least_traffic(gemm: Gemm, sharing: int) -> float:
     """Bytes that leave the L2 cache with the most economical tile: what their energy is charged for.
 
     A lower bound where the fastest kernel has smaller tiles; by it, more rows never take less energy either.

@@ -213,7 +213,7 @@ def noise_free(bench: Bench) -> Found:
         raise Skipped("the contract is no rounding bound of a deterministic device")
     policy, values = device.policy, []
     for tile, w, x, _ in problems(device):
-        rounded = policy.quantize_values(np, policy.master.round(np, to_host(w)))
+        rounded = policy.quantize_values(np, policy.master.round(np, to_host(w)), axis=-2)
         wanted = policy.quantize_values(np, to_host(x)) @ rounded
         wanted = policy.round_output(np, wanted)
         values.append(relative(exact(forward(tile, x)), wanted.astype(np.float64)))

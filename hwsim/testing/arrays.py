@@ -39,6 +39,10 @@ from hwsim.testing.bench import (
 )
 from hwsim.tile import Activation, Tile
 
+YEAR_S = 365 * 86400.0
+DRIFTED = 4  # matrices that drift is tried on
+LEAST_DRIFT = 1e-3  # RMS relative error below which no drift is told from rounding
+
 # -- arrays in, arrays out ------------------------------------------------------------------------------
 
 
@@ -317,6 +321,26 @@ def checkpoint(bench: Bench) -> None:
     require(not differs, f"{differs} differs on a tile that was saved and loaded: something is kept outside tile.state")
 
 
+def drift_from_programming(bench: Bench) -> None:
+    """Drift counts from programming: weights stay finite, and those of time 0 do not know of a year before it."""
+    device, errors = bench.device, {"no other": 0.0, "another": 0.0}
+    for i in range(DRIFTED):
+        w = weights(device, 24, 16, key=i)
+        for before in errors:
+            tile = device.program(w, name=f"drift{i}")  # one name, and so one programming, for both
+            if before == "another":
+                tile.drift(YEAR_S)
+                require(bool(np.isfinite(to_host(tile.read())).all()), "after a year a weight is NaN or infinite")
+            tile.drift(0)
+            errors[before] += relative(exact(tile.read()), exact(w))
+    once, again = (math.sqrt(error / DRIFTED) for error in errors.values())
+    require(
+        again <= max(2 * once, LEAST_DRIFT),
+        f"weights at time 0 are off by {once:.3g} of their RMS, and by {again:.3g} if drift to a year went before: "
+        "keep the state as it was programmed apart, in tile.state, and start from it",
+    )
+
+
 # -- array libraries ------------------------------------------------------------------------------------
 
 
@@ -381,5 +405,6 @@ CHECKS: tuple[Check, ...] = (
     state_on_tiles,
     pickling,
     checkpoint,
+    drift_from_programming,
     array_libraries,
 )
