@@ -6,7 +6,7 @@ xor       two hidden sigmoid neurons, recipe 1 of the XOR model, on `ideal` and 
           (--quick: of seeds 0-99; at least 85 must be solved, the true rate being about 93%)
 digits    64-32-10 on every built-in preset and precision, 5 seeds (--quick: 1 seed, four devices), beside exact
           arithmetic and the last layer alone; with exact arithmetic at least 95% on average
-crossbar  784-256-128-10 on mnist5k (an extra) on every cell by every training algorithm, 5 seeds, learning rates by
+crossbar  784-256-128-10 on mnist5k (an extra) on every cell by every training algorithm, 3 seeds, learning rates by
           the validation split (--quick: digits, two cells); ecram by plain SGD must beat the exact last layer alone
 
 Exits with status 1 where a claim does not hold. The JSON holds every number, and the commit it was made at.

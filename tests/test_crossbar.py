@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import hwsim
 from hwsim import models
+from hwsim.cost import Kind
 from hwsim.devices.crossbar import Crossbar
 from hwsim.errors import DeviceError
 from hwsim.ledger import Ledger
@@ -186,6 +187,22 @@ def test_every_value_says_where_it_comes_from() -> None:
         for name, component in crossbar(preset).components.items():
             for what in ("energy_j", "time_s", "static_power_w"):
                 assert component.quantity(what).source, (preset, name, what)
+
+
+def test_actual_energy_of_a_read_is_that_of_its_inputs_and_cells(file: Path) -> None:
+    """V^2 G t of the very inputs and conductances, however small the inputs were before they were scaled."""
+    device = crossbar("idealized", cell=f"{file}:Plain", weight_scale=1.0, **EXACT)
+    x, w = np.float32([[1, -0.5], [0, 0.25]]) * np.float32(1e-30), np.float32([[0.5, -1.0, 0.0], [0.2, 0.4, 1.0]])
+    ledger = Ledger()
+    device.program(w, name="w", ledger=ledger).forward(x)
+    counts = next(counts for cell, counts in ledger.actual.items() if cell.op.kind is Kind.FORWARD)
+    # Inputs at full scale: (1, -.5) and (0, 1), squares summed: 1 and 1.25. Conductances 1 uS at -1 to 10 uS at 1, with
+    # one reference of 5.5 uS a row: (7.75 + 1 + 5.5) + 5.5 = 19.75 and (6.4 + 7.3 + 10) + 5.5 = 29.2 uS
+    energy_j = float(counts["cell"]) * device.components["cell"].quantity("energy_j").nominal
+    volts, seconds = device.read_voltage_v.nominal, device.read_time_s.nominal
+    assert energy_j == pytest.approx(volts**2 * seconds * (1 * 19.75e-6 + 1.25 * 29.2e-6), rel=1e-5, abs=0)
+    lines = float(counts["line"])
+    assert lines == pytest.approx((1 + 1.25) * 256, rel=1e-5)  # both lines pass all 256 cells of their row
 
 
 # -- pulses ------------------------------------------------------------------------------------------------

@@ -73,7 +73,8 @@ def _squares(device: Arrays, x: Array, scale: Array, digits: list[Array]) -> Arr
     """Squared inputs as they are driven, summed over vectors and reads, [k]."""
     xp = device.xp
     if not digits:
-        return (1 / (scale * scale)) @ (x * x)
+        line = x * (1 / scale)[:, None]  # scaled first: the square of a small scale would underflow
+        return xp.ones(len(x), dtype=xp.float32) @ (line * line)
     repeats = [2**place if device.input_coding == "integrated" else 1 for place in range(len(digits))]
     return sum(xp.square(line).sum(axis=0) * times for line, times in zip(digits, repeats, strict=True))
 
