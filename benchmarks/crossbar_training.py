@@ -21,7 +21,7 @@ PULSED = (
 ALGORITHMS = ("sgd", "tiki-taka", "ttv2", "c-ttv2", "mixed", "verified")
 RATES = (0.03, 0.1, 0.3)  # tried by each, with one seed of its own; the best on the validation split is taken
 TRANSFER = {"tiki-taka": 0.02, "ttv2": 0.1, "c-ttv2": 0.1}
-SETTINGS = {"epochs": 10, "batch": 32, "progress": False}
+SETTINGS = {"epochs": 10, "batch": 64, "progress": False}
 SEEDS, CONTROL_SEEDS = 3, 1  # of each row; exact arithmetic has as many controls as seeds
 CHANCE_LEVEL = "diverged or refused"
 

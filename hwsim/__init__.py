@@ -9,6 +9,7 @@ from hwsim.deploy import ageing, deploy
 from hwsim.device import Device
 from hwsim.errors import HwsimError
 from hwsim.ledger import Ledger
+from hwsim.meter import measure
 from hwsim.nn import Network
 from hwsim.parameters import parameter
 from hwsim.registry import device, model
@@ -41,6 +42,7 @@ __all__ = [
     "device",
     "fit",
     "losses",
+    "measure",
     "model",
     "nn",
     "ops",

@@ -294,6 +294,7 @@ def compare(
     figure_path: Annotated[Path, typer.Option("--figure", help="Draw the figure into this file.")] = Path(
         "hwsim-compare.png"
     ),
+    schedule: Annotated[str | None, typer.Option(help="'pipelined': also a step with tiles and host at once.")] = None,
 ) -> None:
     """Train one network on many devices and print what each reaches, at what cost, and why.
 
@@ -313,7 +314,7 @@ def compare(
         settings["learning_rates"] = (recipe["learning_rate"],)
     if learning_rates is not None:
         settings["learning_rates"] = numbers(learning_rates, "learning rates")
-    asked = {"epochs": epochs, "batch": batch, "optimizer": optimizer}
+    asked = {"epochs": epochs, "batch": batch, "optimizer": optimizer, "schedule": schedule}
     settings |= {key: value for key, value in asked.items() if value is not None}
     chosen = device_names(devices) if devices is not None else DEFAULT_DEVICES
     result = run_comparison(
@@ -326,7 +327,25 @@ def compare(
         result.to_html(html_path)
     result.to_figure(figure_path)
     print(f"figure: {figure_path}", file=sys.stderr)
+    if schedule is not None:
+        from hwsim.report.gantt import written
+
+        say(json_path, f"\n{written(result.data['schedule'], figure_path)}")
     output(json_path, result.json())
+
+
+@app.command()
+def calibrate(
+    device: Annotated[str, typer.Option(help="cpu or gpu; :PRESET or :key=value say what is not fitted.")] = "cpu",
+    out: Annotated[Path | None, typer.Option(help="Write the preset here, a .toml file.")] = None,
+) -> None:
+    """Fit this machine's roofline to timed products; prints the time error on products that were not fitted.
+
+    Example: hwsim calibrate --out mine.toml, and then: hwsim compare --devices cpu:mine.toml:local,gpu:h100
+    """
+    from hwsim.calibrate import calibrate_to
+
+    print(calibrate_to(device, out))
 
 
 # -- small things ------------------------------------------------------------------------------------------

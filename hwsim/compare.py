@@ -21,6 +21,7 @@ from hwsim.errors import ConfigError, TrainingError
 from hwsim.ledger import DRAWS, Interval, Ledger
 from hwsim.nn import Model, Network
 from hwsim.optim import optimizer as make_optimizer
+from hwsim.pipeline import pipelined
 from hwsim.progress import progress_bar
 from hwsim.report.comparison import Comparison
 from hwsim.report.units import plural
@@ -39,6 +40,7 @@ DEFAULT_DEVICES = (
     "gpu:gtx580",
 )
 NOT_REACHED = "not reached"
+PIPELINED = "pipelined"
 
 Devices = Device | str | Mapping[str, Device | str] | Sequence[Device | str]
 
@@ -69,6 +71,7 @@ def compare(
     learning_rates: Sequence[float] = LEARNING_RATES,
     target: float | None = None,
     boundary: Boundary | None = None,
+    schedule: str | None = None,
     progress: bool | None = False,
 ) -> Comparison:
     """Train `model` on `data` with each device and account for every joule, under the rules of a fair comparison.
@@ -77,8 +80,9 @@ def compare(
     validation split, with the first seed and equal trials. `target`: the validation accuracy that the headline
     counts joules to; None: what exact arithmetic reaches at its last epoch, mean over the seeds, less two points.
     Each row is trained a second time with only its last layer trained, as a control, with trials of its own. Where
-    training diverges, the row says so. `progress`: whether to show a bar (None: on a terminal, and elsewhere a line
-    on standard error that says how much there is to do).
+    training diverges, the row says so. `schedule`: "pipelined" to schedule a step of each device too, tiles and host
+    side by side (None: operations one after the other). `progress`: whether to show a bar (None: on a terminal, and
+    elsewhere a line on standard error that says how much there is to do).
 
     Raises ConfigError or ShapeError before any training where a setting is out of range or shapes do not fit, and
     TrainingError where exact arithmetic diverges at every learning rate, so that there is no target.
@@ -89,6 +93,8 @@ def compare(
     )
     named = placed(devices)
     check(settings)
+    if schedule not in (None, PIPELINED):
+        raise ConfigError(f"no schedule {schedule!r}; known: {PIPELINED}, or none for one operation after the other")
     boundary = boundary or standard_boundary()
     exact_name = next((name for name, device in named.items() if device.spec == "ideal"), None)
     jobs = (len(named) + (exact_name is None)) * 2 * (len(settings.learning_rates) + seeds - 1)
@@ -136,6 +142,12 @@ def compare(
             "excluded": {name: list(type(device).excluded) for name, device in named.items()},
             "rows": rows,
             "summary": summary,
+            "schedule": {}
+            if schedule is None
+            else {
+                name: pipelined(model, data, device, batch=settings.batch, optimizer=optimizer).as_dict()
+                for name, device in named.items()
+            },
             "filled": [] if card is None else [filled_card(model, data, *card, optimizer, boundary)],
         }
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -90,6 +91,13 @@ class Node(NamedTuple):
     back: Callable[[Array], tuple[Array | Piece | None, ...]]
 
 
+class Record(NamedTuple):
+    """What a pass, or a part of one, did: operations, and forwards that are to be released, by layer."""
+
+    nodes: list[Node]
+    held: list[tuple[str, Tile, int]]
+
+
 _Charge = tuple[Device, Elementwise, int]
 Shapes = Sequence[tuple[int, ...]]
 
@@ -114,6 +122,7 @@ class Tape:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.sink: Sink | None = None
+        self.mover: Sink | None = None  # who moved the weights, where a learning rule can take that back
         self.nodes: list[Node] = []
         self.held: list[tuple[str, Tile, int]] = []
         self._plans: dict[tuple[Any, ...], _Plan] = {}
@@ -261,6 +270,20 @@ class Tape:
 
         return self._record((x,), Value(carried(x.data, origin, device), device, x.wanted), back)
 
+    @contextmanager
+    def apart(self, record: Record) -> Iterator[None]:
+        """A context whose operations are recorded in `record` alone: what is kept, or computed again, by itself.
+
+        Within it, `gradient` goes back through what that holds, and `release` empties it.
+        """
+        outer = Record(self.nodes, self.held)
+        self.nodes, self.held = record
+        try:
+            with self.ledger.scope():
+                yield
+        finally:
+            self.nodes, self.held = outer
+
     # -- backwards -----------------------------------------------------------------------------------------
 
     def backward(self, y: Value, dy: Array | None = None) -> None:
@@ -269,6 +292,10 @@ class Tape:
             if y.data.size != 1:
                 raise ShapeError(f"backward from an output of shape {y.shape} needs its gradient dy")
             dy = Shape(*y.shape) if isinstance(y.data, Shape) else y.device.asarray(1.0).reshape(y.shape)
+        self.gradient(y, dy, y)
+
+    def gradient(self, y: Value, dy: Array, x: Value) -> Array | None:
+        """Send dy back from y, as `backward` does; the gradient of x, if it is wanted, where all began with x."""
         gradients: dict[Value, Array] = {y: dy}
         pieced: dict[Value, Array] = {}  # gradients that come in pieces, in arrays of the tape's own
         ledger = self.ledger
@@ -295,6 +322,8 @@ class Tape:
                         gradients[value] = self._sum(value, gradients[value], gradient)
                     else:
                         gradients[value] = gradient
+        whole, pieces = gradients.get(x), pieced.get(x)
+        return pieces if whole is None else whole if pieces is None else self._sum(x, whole, pieces)
 
     def release(self) -> None:
         """Tell the tiles, newest first, that nothing of this pass is needed any more, and forget it."""

@@ -197,12 +197,12 @@ def test_actual_energy_of_a_read_is_that_of_its_inputs_and_cells(file: Path) -> 
     device.program(w, name="w", ledger=ledger).forward(x)
     counts = next(counts for cell, counts in ledger.actual.items() if cell.op.kind is Kind.FORWARD)
     # Inputs at full scale: (1, -.5) and (0, 1), squares summed: 1 and 1.25. Conductances 1 uS at -1 to 10 uS at 1, with
-    # one reference of 5.5 uS a row: (7.75 + 1 + 5.5) + 5.5 = 19.75 and (6.4 + 7.3 + 10) + 5.5 = 29.2 uS
+    # a reference of 5.5 uS beside every cell: (7.75 + 1 + 5.5) + 16.5 = 30.75 and (6.4 + 7.3 + 10) + 16.5 = 40.2 uS
     energy_j = float(counts["cell"]) * device.components["cell"].quantity("energy_j").nominal
     volts, seconds = device.read_voltage_v.nominal, device.read_time_s.nominal
-    assert energy_j == pytest.approx(volts**2 * seconds * (1 * 19.75e-6 + 1.25 * 29.2e-6), rel=1e-5, abs=0)
+    assert energy_j == pytest.approx(volts**2 * seconds * (1 * 30.75e-6 + 1.25 * 40.2e-6), rel=1e-5, abs=0)
     lines = float(counts["line"])
-    assert lines == pytest.approx((1 + 1.25) * 256, rel=1e-5)  # both lines pass all 256 cells of their row
+    assert lines == pytest.approx((1 + 1.25) * 512, rel=1e-5)  # both lines pass 256 cells and references
 
 
 # -- pulses ------------------------------------------------------------------------------------------------
@@ -228,13 +228,38 @@ def test_worn_cells_stop(file: Path) -> None:
     assert (tile.state["pulses"] > 10).all()  # all that were sent are counted
 
 
+def test_writing_wears_cells_too(file: Path) -> None:
+    """Cells that stop after 30 pulses, written whole by 10 each: programming and two updates, and then no more."""
+    path = f"{file}:Fixed+endurance=30"
+    device = crossbar("idealized", cell=path, weight_scale=1.0, program_pulses=10, algorithm="verified")
+    ledger = Ledger()
+    tile = device.program(np.zeros((5, 4), np.float32), name="w", ledger=ledger)
+    for _ in range(4):
+        tile.update(np.full((5, 4), 0.1, np.float32))
+    assert_allclose(tile.read(), 0.2, atol=1e-6)
+    assert (tile.state["pulses"] == 50).all()
+    assert sum(float(counts["pulse"]) for counts in ledger.actual.values()) == 50 * 20
+    assert device.wear(tile)["endurance_used"] == pytest.approx(50 / 30)
+
+
+def test_only_digits_that_change_are_written(file: Path) -> None:
+    device = crossbar("idealized", cell=f"{file}:Fixed", encoding="offset", weight_slices=4, slice_bits=2,
+                      algorithm="verified", **EXACT)  # fmt: skip
+    tile = device.program(0.5 * normal(20, 10), name="w")
+    before = [tile.state[f"slice{digit}/pulses"].copy() for digit in range(4)]
+    lowest = tile.state["scale"] * device.digit
+    tile.update(np.full((20, 10), 0.9 * lowest, np.float32))
+    changed = [float((tile.state[f"slice{digit}/pulses"] > spent).mean()) for digit, spent in enumerate(before)]
+    assert changed[0] > 0.6 > 0.4 > changed[1] > changed[3]  # a carry out of a digit of base 4 is one in four
+
+
 def test_write_noise_is_drawn_where_pulses_fell() -> None:
     device = crossbar("reram-es")
     tile = device.program(0.2 * normal(30, 20), name="w")
-    before, x = tile.read(), normal(1, 30)
+    before, x, spent = tile.read(), normal(1, 30), tile.state["pulses"].copy()
     x[0, :15] = 0
     tile.update_outer(x, normal(1, 20), -0.001)
-    touched = tile.state["pulses"] > 0
+    touched = tile.state["pulses"] > spent
     assert not touched[:15].any()
     assert touched[15:].any()
     assert_array_equal(tile.read() != before, touched)

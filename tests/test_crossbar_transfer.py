@@ -99,6 +99,26 @@ def test_choppers_flip_inputs_and_what_is_read_alike() -> None:
     assert (np.sign(moved[0][:, :2]) == np.sign(moved[1][:, :2])).all()
 
 
+@pytest.mark.parametrize("algorithm", ["tiki-taka", "ttv2"])
+@pytest.mark.parametrize("encoding", ["reference", "offset", "differential"])
+def test_no_gradient_moves_nothing(algorithm: str, encoding: str) -> None:
+    """Fast weights are counted from where they start, offset columns and their errors included."""
+    device = plain("Soft", encoding=encoding, algorithm=algorithm)
+    tile = device.program(0.1 * normal(6, 5), name="w")
+    before = tile.read()
+    for _ in range(3):
+        tile.update_outer(np.zeros((20, 6), np.float32), np.zeros((20, 5), np.float32), -0.1)
+    assert_allclose(tile.read(), before, atol=1e-6)
+
+
+def test_wear_is_that_of_the_fast_array_too() -> None:
+    device = plain("Soft", algorithm="tiki-taka")
+    tile = device.program(0.1 * normal(6, 5), name="w")
+    for i in range(5):
+        tile.update_outer(normal(20, 6, seed=i), normal(20, 5, seed=i), -0.1)
+    assert device.wear(tile)["pulses_most"] == tile.state["fast/pulses"].max() > tile.state["pulses"].max()
+
+
 def test_rows_wrap_around_and_no_sample_is_lost() -> None:
     """64 samples a batch, a transfer every third: 5 batches are 320 samples, 106 transfers, over 7 rows."""
     device, ledger = plain("Wide", algorithm="tiki-taka", transfer_every=3), Ledger()

@@ -10,6 +10,8 @@ import pytest
 from crossbar_cells import EXACT, crossbar, plain
 from numpy.testing import assert_allclose, assert_array_equal
 
+from hwsim.cost import Kind
+from hwsim.devices.crossbar import Crossbar
 from hwsim.errors import ConfigError, DeviceError
 from hwsim.ledger import Ledger
 
@@ -171,10 +173,49 @@ def test_read_noise_of_a_batch() -> None:
     assert abs(np.corrcoef(first[0], second[0])[0, 1]) < 5 / math.sqrt(300)
 
 
+def test_read_noise_of_an_offset_column_is_shared() -> None:
+    """Cells and offset column of sigma 0.05: outputs of sigma 0.05 |x| sqrt(2), half of it common (n = 4,000)."""
+    tile = plain("Noisy", encoding="offset", columns=10, weight_scale=1.0).program(
+        np.zeros((20, 10), np.float32), name="w"
+    )
+    x = np.tile(normal(1, 20), (4000, 1))
+    noise = (tile.forward(x) - x @ tile.read()) / (0.05 * np.linalg.norm(x[0]))
+    assert noise.std() == pytest.approx(math.sqrt(2), rel=0.05)
+    correlation = np.corrcoef(noise[:, 0], noise[:, 9])[0, 1]
+    assert correlation == pytest.approx(0.5, abs=5 * 0.75 / math.sqrt(4000))  # sigma of r: (1 - r^2) / sqrt(n)
+
+
 def test_no_read_noise() -> None:
     tile = plain("Noisy", read_noise="none").program(normal(20, 30), name="w")
     x = normal(5, 20)
     assert_allclose(tile.forward(x), x @ tile.read(), atol=1e-4)
+
+
+# -- ranges and verification ---------------------------------------------------------------------------------
+
+
+def test_ranges_are_set_by_outputs_of_normal_inputs() -> None:
+    """Six bits on a range that held them all: errors of step / sqrt(12), few clipped; 50 times as wide, all is lost."""
+    w, x = normal(200, 50), normal(40, 200, seed=1)
+    largest = abs(x / abs(x).max(axis=1, keepdims=True) @ (w / (abs(w).max() / 0.6))).max()
+    wide = {"adc_bits": 6, "output_bound": 50 * largest}
+    tile = plain(**wide, output_percentile=100.0).program(w, name="w")
+    error = (tile.forward(x) - x @ w) / (abs(x).max(axis=1, keepdims=True) * tile.state["scale"])
+    bound = tile.state["output_bound/forward"]
+    assert bound == pytest.approx(largest, rel=0.3)  # the largest of 3,200 values and of 2,000 others
+    assert error.std() == pytest.approx(2 * bound / (2**6 - 2) / math.sqrt(12), rel=0.1)  # n = 2,000 values
+    assert relative(plain(**wide).program(w, name="w").forward(x), x @ w) > 0.5
+
+
+def test_verification_ends_when_nothing_is_missing() -> None:
+    """Exact cells are there after one round: one read before, one after; five are charged where shapes alone tell."""
+    ledger, device = Ledger(), plain(verify_rounds=5)
+    tile = device.program(np.zeros((8, 6), np.float32), name="w", ledger=ledger)
+    tile.update(np.full((8, 6), 0.01, np.float32))
+    op, counts = next((cell.op, counts) for cell, counts in ledger.actual.items() if cell.op.kind is Kind.UPDATE)
+    assert counts["cell_full"] == 2 * 8 * 6 * 2  # cells and their references
+    assert device.wear(tile)["verify_rounds_mean"] == 1
+    assert device.uses(op)["cell_full"].actions == 6 * 8 * 6 * 2
 
 
 # -- mixed precision ---------------------------------------------------------------------------------------
@@ -203,6 +244,37 @@ def test_drift_and_its_compensation() -> None:
             tile.drift(time_s)
         assert_allclose(tile.read(), kept * w, rtol=1e-4, atol=1e-5)
         assert_allclose(tile.forward(x), kept * x @ w, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("preset", list(Crossbar.presets()))
+def test_no_time_is_no_drift(preset: str) -> None:
+    """Persistent states, write noise and scale are all as they were."""
+    tile = crossbar(preset).program(0.3 * normal(20, 12), name="w")
+    before = tile.read()
+    tile.drift(0.0)
+    tile.drift(0.0)
+    assert_allclose(tile.read(), before, rtol=1e-5, atol=1e-6 * abs(before).max())
+
+
+def test_compensation_is_of_time_and_not_of_training() -> None:
+    """Moves after programming change the weights' mean, and must stay; programming anew starts from 1."""
+    tile = plain("Climbing", encoding="one-sided", compensation="global").program(0.2 * normal(20, 12), name="w")
+    tile.update(np.full((20, 12), 0.3, np.float32))
+    before = tile.read()
+    tile.drift(0.0)
+    assert_allclose(tile.read(), before, atol=1e-6)
+    fading = plain("Fading", encoding="one-sided", algorithm="verified", compensation="global")
+    tile = fading.program(normal(20, 12), name="w")
+    tile.drift(3600.0)
+    assert tile.state["compensation"] == pytest.approx(3601**0.1, rel=1e-3)
+    tile.update(np.zeros((20, 12), np.float32))
+    assert_allclose(tile.read(), normal(20, 12), atol=1e-5)
+
+
+def test_nothing_to_compensate() -> None:
+    tile = plain("Fading", encoding="one-sided", compensation="global").program(np.zeros((4, 3), np.float32), name="w")
+    tile.drift(100.0)
+    assert not tile.read().any()
 
 
 def test_compensation_reads_are_charged() -> None:
@@ -256,6 +328,10 @@ def test_a_checkpoint_in_the_middle_of_drift() -> None:
         ({"word_line_ohm": -1.0}, "word_line_ohm=-1"),
         ({"word_line_ohm": math.nan}, "word_line_ohm=nan"),
         ({"encoding": "nope"}, "one of reference"),
+        ({"cell": "reram-wan", "encoding": "one-sided", "algorithm": "mixed"}, "only programmed"),
+        ({"dac_bits": 8, "input_slices": 4}, "32 bits of inputs"),
+        ({"weight_slices": 5, "slice_bits": 8}, "40 bits of weights"),
+        ({"refresh_at": 0.0}, "refresh_at=0"),
     ],
 )
 def test_what_does_not_fit_is_refused(parameters: dict[str, Any], words: str) -> None:

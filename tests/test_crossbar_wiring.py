@@ -29,35 +29,52 @@ def siemens(states: Any) -> Any:
     return 1e-6 + (states + 1) / 2 * 9e-6
 
 
+def neighbours(one: Any, other: Any) -> Any:
+    """Columns 0, 0', 1, 1', ...: the cells of a weight beside each other."""
+    return np.stack([one, other], axis=-1).reshape(len(one), -1)
+
+
 @pytest.mark.parametrize("ohms", [SAME, OTHER], ids=["same terminals", "other terminals"])
-def test_one_array_is_its_network_less_that_of_its_reference(ohms: dict[str, float]) -> None:
+def test_one_array_is_one_network_of_cells_and_references(ohms: dict[str, float]) -> None:
     device = plain(weight_scale=1.0, **ohms)
     w = np.clip(0.4 * normal(24, 16), -1, 1)
     tile = device.program(w, name="w")
     x, dy = normal(5, 24, seed=1), normal(5, 16, seed=2)
-    g, rest = siemens(w.astype(np.float64)), np.full((24, 16), 5.5e-6)
-    ahead = effective_conductance(g, wires(ohms)) - effective_conductance(rest, wires(ohms))
-    back = effective_conductance_transposed(g, wires(ohms)) - effective_conductance_transposed(rest, wires(ohms))
+    g = neighbours(siemens(w.astype(np.float64)), np.full((24, 16), 5.5e-6))
+    ahead, back = effective_conductance(g, wires(ohms)), effective_conductance_transposed(g, wires(ohms))
+    ahead, back = ahead[:, ::2] - ahead[:, 1::2], back[::2] - back[1::2]
     assert_allclose(tile.forward(x), x @ ahead / 4.5e-6, atol=1e-4)
     assert_allclose(tile.backward(dy), dy @ back / 4.5e-6, atol=1e-4)
     assert abs(ahead / 4.5e-6 - w).max() > 0.02  # the wires matter
 
 
-def test_pairs_are_two_networks_and_arrays_are_cut() -> None:
+def test_pairs_are_neighbours_and_arrays_are_cut() -> None:
     device = plain("Climbing", encoding="one-sided", rows=8, columns=8, weight_scale=1.0, **SAME)
     w = np.clip(0.4 * normal(12, 10), -1, 1)
     tile = device.program(w, name="w")
-
-    def network(part: Any) -> Any:
-        g = 1e-6 + part.astype(np.float64) * 9e-6
-        return effective_conductance(g, wires(SAME))
-
     expected = np.zeros((12, 10))
     for rows in (slice(0, 8), slice(8, 12)):
         for columns in (slice(0, 8), slice(8, 10)):
-            part = w[rows, columns]
-            expected[rows, columns] = (network(np.maximum(part, 0)) - network(np.maximum(-part, 0))) / 9e-6
+            part = w[rows, columns].astype(np.float64)
+            g = neighbours(1e-6 + np.maximum(part, 0) * 9e-6, 1e-6 + np.maximum(-part, 0) * 9e-6)
+            both = effective_conductance(g, wires(SAME))
+            expected[rows, columns] = (both[:, ::2] - both[:, 1::2]) / 9e-6
     assert_allclose(tile.read(), expected, atol=1e-5)
+
+
+def test_an_offset_column_is_the_last_of_its_array() -> None:
+    """Forwards its current is subtracted; the transposed read takes what it should hold off in digital."""
+    device = plain(encoding="offset", columns=6, weight_scale=1.0, **SAME)
+    w = np.clip(0.4 * normal(12, 10), -1, 1)
+    tile = device.program(w, name="w")
+    ahead, back = np.zeros((12, 10)), np.zeros((12, 10))
+    for columns in (slice(0, 6), slice(6, 10)):
+        g = np.concatenate([siemens(w[:, columns].astype(np.float64)), np.full((12, 1), 5.5e-6)], axis=1)
+        both = effective_conductance(g, wires(SAME))
+        ahead[:, columns], back[:, columns] = both[:, :-1] - both[:, -1:], both[:, :-1] - 5.5e-6
+    x, dy = normal(5, 12, seed=1), normal(5, 10, seed=2)
+    assert_allclose(tile.forward(x), x @ ahead / 4.5e-6, atol=1e-4)
+    assert_allclose(tile.backward(dy), dy @ back.T / 4.5e-6, atol=1e-4)
 
 
 def test_no_resistance_is_no_effect() -> None:

@@ -28,7 +28,7 @@ What one action is, which is also the unit of what runs record:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hwsim.cost import Elementwise, Kind, Op, Product, Use
 from hwsim.devices.crossbar.device import WITH_FAST_ARRAY, Arrays
@@ -37,6 +37,7 @@ VALUE_BITS = 16  # of inputs, errors and results in the buffers: what a digital 
 SUM_BITS = 32  # of the accumulators of mixed precision (assumed)
 KILOBYTE_BITS = 8192
 BUSIEST = 7.0  # pulses of a row's busiest cell over the mean, in verified moves: 5 to 9 in runs on digits (measured)
+SLOWEST = 3.0  # pulses of a row's slowest cell over the mean, in writing whole cells (assumed)
 NOT_HERE = (Kind.GRADIENT, Kind.PRODUCT, Kind.RELEASE)
 
 Uses = Mapping[str, Use]
@@ -69,7 +70,12 @@ class Counts(Arrays):
 
     @property
     def pair(self) -> int:
-        """Cells that a weight has in one array."""
+        """Cells that a weight has in one array, its reference included."""
+        return 1 if self.encoding == "offset" else 2
+
+    @property
+    def moving(self) -> int:
+        """Those of them that pulses move."""
         return 2 if self.paired else 1
 
     @property
@@ -122,9 +128,13 @@ class Counts(Arrays):
         lines = s * way.inputs * way.lines * out_blocks * slices
         results = s * m * way.outputs * in_blocks
         conversions = results * slices * (1 if self.input_coding == "integrated" else digits)
-        values = op.x_values if op.kind is Kind.FORWARD and op.x_values else s * m * way.inputs
+        forward = op.kind is Kind.FORWARD
+        values = op.x_values if forward and op.x_values else s * m * way.inputs
+        offsets = self._offsets(out_blocks) if forward else 0
+        # The transposed read of an offset encoding takes what weight 0 adds off in digital: a sum, and differences.
+        corrected = s * m * (way.inputs + way.outputs) if self.encoding == "offset" and not forward else 0
         return {
-            "cell": Use(s * m * way.inputs * (way.outputs * self.pair + self._references(out_blocks)) * slices * reads),
+            "cell": Use(s * m * way.inputs * (way.outputs * self.pair + offsets) * slices * reads),
             "gate": Use(s * m * op.k * op.n * self.pair * slices * digits),
             "line": Use(m * lines * way.length * reads * self.mean_square_input.nominal),
             f"dac{way.suffix}": Use(m * lines * digits, lines),
@@ -133,7 +143,7 @@ class Counts(Arrays):
             "settle": Use(m * reads),
             "fill": Use(min(m, 1)),
             "shift_add": Use(conversions if conversions > results else 0),
-            "add": Use(s * m * way.outputs * (in_blocks - 1)),
+            "add": Use(s * m * way.outputs * (in_blocks - 1) + corrected),
             "multiply": Use(results),  # by the vector's scale, or the weights'
             "comparator": Use(s * m * way.inputs),  # the largest input
             "register": Use(VALUE_BITS * (s * m * way.inputs * out_blocks * slices + results)),
@@ -143,9 +153,9 @@ class Counts(Arrays):
             "buffer_write": Use(VALUE_BITS * s * m * way.outputs),
         }
 
-    def _references(self, arrays: int) -> int:
-        """Cells on an input line that weights are counted from: one an array, unless they are pairs."""
-        return 0 if self.paired else arrays
+    def _offsets(self, arrays: int) -> int:
+        """Cells of offset columns on a word line: one an array, where weights are counted from one."""
+        return arrays if self.encoding == "offset" else 0
 
     def _converted(self, conversions: float, arrays: int, way: Way, digits: int, reads: int) -> Use:
         """Conversions by the ADCs of `arrays` rows of arrays; a converter takes the lines that share it in turn."""
@@ -159,6 +169,16 @@ class Counts(Arrays):
         """All weights read `times`: a row of every array at once."""
         return self._rows_read(op, times * op.k, times * min(op.k, self.rows))
 
+    def read_back(self, stack: int, k: int, n: int, times: int) -> dict[str, float]:
+        """What it takes to read all weights of a tile so often, as a run records it."""
+        uses = self._verified(Product(Kind.READ, 0, k, n, stack), times)
+        return {name: use.actions for name, use in uses.items()}
+
+    def refresh_reads(self, pairs: Any) -> dict[str, Any]:
+        """What it takes to read pairs before they are reset, as a run records it."""
+        steps = 1 + self.adc_bits if self.adc_kind == "neuron" else 1
+        return {"cell_full": 2 * pairs, "dac": pairs, "sample_hold": pairs, "adc": steps * pairs}
+
     def _rows_read(self, op: Product, rows: float, turns: float) -> dict[str, Use]:
         """`rows` rows of a matrix read at full input, in `turns` turns."""
         s, n, slices, across = op.stack, op.n, self.weight_slices, -(-op.n // self.columns)
@@ -167,7 +187,7 @@ class Counts(Arrays):
         way = Way(1, n, self.rows, self.columns, 1, length, "")
         converted = self._converted(values * slices, s * slices, way, 1, 1)
         return {
-            "cell_full": Use(s * rows * (n * self.pair + self._references(across)) * slices),
+            "cell_full": Use(s * rows * (n * self.pair + self._offsets(across)) * slices),
             "gate": Use(values * self.pair * slices),
             "line": Use(s * rows * across * slices * length),
             "dac": Use(s * rows * across * slices, s * together * across * slices),
@@ -187,6 +207,7 @@ class Counts(Arrays):
         half = sum(firing.times * firing.cells for firing in firings) - 2 * pulses
         return {
             "pulse": Use(pulses),
+            "gate": Use(firings[0].times * firings[0].cells),  # a row's selectors are on while it fires
             "half_selected": Use(max(half, 0.0)),
             "pulse_line": Use(sum(firing.times * firing.length for firing in firings)),
             "slot": Use(slots),
@@ -201,14 +222,33 @@ class Counts(Arrays):
 
     def _programmed(self, op: Product) -> Uses:
         """Rounds of pulses and reads from state 0; weights spread evenly up to the largest, which a row waits for."""
-        most = self.weight_fill * self.window / self.mean_step if self.model.pulsed and not self.slice_bits else 1.0
+        if self.programmed:
+            return self._written(op)
+        most = self.weight_fill * self.window / self.mean_step
         return merged(self._verified(op, self.verify_rounds), self._row_by_row(op, most / 2, most))
 
+    def _written(self, op: Product) -> Uses:
+        """All cells written whole, row by row, each pulse read back; a row waits for its slowest cell."""
+        pulses, slowest = self.program_pulses, SLOWEST * self.program_pulses
+        moved = self._row_by_row(op, pulses * self.moving / self.pulsed_together, slowest)
+        return merged(self._verified(op, pulses), moved)
+
+    def rewritten(self, stack: int, k: int, n: int, share: Any) -> dict[str, Any]:
+        """What writing a share of the cells of a tile took, as a run records it."""
+        uses = self._written(Product(Kind.UPDATE, 0, k, n, stack))
+        return {name: use.actions * share for name, use in uses.items()}
+
     def _moved(self, op: Product) -> Uses:
-        """Rounds of pulses and reads towards a step that the host worked out, and a read before."""
+        """Rounds of pulses and reads towards a step that the host worked out, and a read before.
+
+        Where cells are written whole, their weights are kept in dynamic RAM, and moved there first.
+        """
+        values = op.stack * op.k * op.n
+        if self.programmed:
+            return merged(self._written(op), {"dram": Use(3 * VALUE_BITS * values), "add": Use(values)})
         mean = self.verify_rounds * self.pulses_per_round
         moved = self._row_by_row(op, mean, BUSIEST * mean)
-        step = {"dram": Use(VALUE_BITS * op.stack * op.k * op.n)}
+        step = {"dram": Use(VALUE_BITS * values)}
         seen = self._verified(op, self.verify_rounds + 1)
         return merged(seen, moved, step, self._refreshed(op, moved["pulse"].actions))
 
@@ -230,11 +270,11 @@ class Counts(Arrays):
         slots = m * min(self.mean_slots, self.desired_bl)
         pulses = s * slots * k * n * p * p * self.pulsed_together
         row = Firing(s * slots * p * k, n * self.pair, self.row_line(n))
-        column = Firing(s * slots * p * n * self.pair, k, self.column_line(k))
+        column = Firing(s * slots * p * n * self.moving, k, self.column_line(k))
         digital = {
             "comparator": Use(s * m * (k + n)),
             "buffer_read": Use(VALUE_BITS * s * m * (k + n)),
-            "dram": Use(2 * max(VALUE_BITS * ((op.x_values or s * m * k) + s * m * n) - self._buffered_bits(op), 0)),
+            "dram": Use(2 * max(VALUE_BITS * s * m * (k + n) - self._buffered_bits(op), 0)),
         }
         moved = self._fired(pulses, (row, column), slots)
         if self.algorithm in WITH_FAST_ARRAY:
@@ -270,7 +310,7 @@ class Counts(Arrays):
         A cell gets there from rest in refresh_at x span / mean_step pulses. The difference, programmed again, is that
         of weights spread evenly. Rows are refreshed one after the other.
         """
-        if self.encoding != "one-sided" or self.slice_bits or not self.model.pulsed or not self.refresh_at:
+        if self.encoding != "one-sided" or self.programmed:
             return {}
         refreshed = pulses * self.mean_step / (self.refresh_at * self.model.span)
         climb = self.weight_fill / 2 * self.window / self.mean_step

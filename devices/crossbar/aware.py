@@ -43,10 +43,15 @@ class Aware(Device):
     claim_bias: float = parameter(doc="largest mean error", low=0)
 
     def check(self) -> None:
-        """Refuse chips whose forward products cannot be had from weights alone."""
-        chip = self.hardware
+        """Refuse chips whose forward products cannot be had from weights alone, and machines that there are not."""
+        chip, _ = self.hardware, self.machine
         if chip.wires is not None or chip.slice_bits:
             raise DeviceError(f"aware: chip={self.chip} has wire resistance or digits, which noise does not stand for")
+
+    @property
+    def excluded(self) -> tuple[str, ...]:  # type: ignore[override]
+        """What the machine's joules leave out."""
+        return self.machine.excluded
 
     @cached_property
     def hardware(self) -> Crossbar:
@@ -108,7 +113,9 @@ class Aware(Device):
         xp, chip, state = self.xp, self.hardware, tile.state
         lines = xp.zeros((*x.shape[:-2], tile.k), dtype=xp.float32)
         variance = [state.get("variance")]
-        y, _ = reads.read(chip, tile.rng("forward"), x, [state["noisy"]], variance, lines, backward=False)
+        y, _ = reads.read(
+            chip, tile.rng("forward"), x, [state["noisy"]], variance, lines, backward=False, periphery=chip.periphery
+        )
         return y * xp.float32(state["scale"])
 
     def _draw(self, tile: Tile) -> None:

@@ -25,6 +25,7 @@ ALGORITHMS = ("sgd", "tiki-taka", "ttv2", "c-ttv2", "mixed", "verified")
 WITH_FAST_ARRAY = ("tiki-taka", "ttv2", "c-ttv2")
 SELECTORS = ("none", "transistor")
 READ_NOISES = ("none", "vector", "batch", "resampled")
+MOST_BITS = 24  # of digits together: whole numbers that float32 holds
 MOST_PULSES = 100_000  # in which a cell that can be trained has climbed its window
 
 
@@ -59,9 +60,9 @@ class Arrays(Device):
     sense_side: str = parameter("bottom", doc="end of the bit lines with terminals", choices=("bottom", "top"))
     wire_tolerance: float = parameter(1e-3, doc="relative error of the wires' effect while weights move", low=1e-9)
     compensation: str = parameter("none", doc="of drift: one factor on all outputs", choices=("none", "global"))
-    refresh_at: float = parameter(0.75, doc="share of the window at which one-sided pairs are reset", low=0, high=1)
+    refresh_at: float = parameter(0.75, doc="share of the window at which one-sided pairs are reset", low=0.05, high=1)
     fast_rate: float = parameter(1.0, doc="learning rate of the fast array over the run's own", low=0)
-    transfer_every: int = parameter(1, doc="updates between two transfers from the fast array", low=1)
+    transfer_every: int = parameter(1, doc="samples between two transfers from the fast array", low=1)
     transfer_rate: float = parameter(1.0, doc="of what was read that a transfer moves", low=0)
     transfer_threshold: float = parameter(1.0, doc="pulses' worth at which ttv2 moves a cell", low=1e-6)
     chop_probability: float = parameter(0.05, doc="that a line's signs flip at its transfer (c-ttv2)", low=0, high=1)
@@ -74,11 +75,21 @@ class Arrays(Device):
     adc_rate_hz: float = parameter(1e8, unit="Hz", doc="conversions of one ADC, or steps of a neuron", low=1)
     input_bound: float = parameter(1.0, doc="largest input of the DAC", low=1e-6)
     output_bound: float = parameter(20.0, doc="largest output of the ADC: full inputs x states", low=1e-6)
+    output_percentile: float = parameter(
+        0.0,
+        unit="%",
+        doc="of a tile's first outputs each way, which sets the ADC's range; 0: output_bound",
+        low=0,
+        high=100,
+    )
     output_noise: float = parameter(0.1, doc="sigma before the ADC: full inputs x states", low=0)
     desired_bl: int = parameter(31, doc="most slots of a pulse train", low=1, high=pulses.MOST_SLOTS)
     mean_slots: float = parameter(doc="expected slots of a train", low=0)
     line_activity: float = parameter(doc="expected share of slots in which a line fires", low=0, high=1)
     verify_rounds: int = parameter(5, doc="of pulses and reading back, to program or move weights", low=1)
+    program_pulses: float = parameter(
+        8.5, doc="pulses, each read back, that write a cell which is programmed whole: NeuRRAM's mean", low=1
+    )  # 8.52 us of writing in CiMLoop's cell file of NeuRRAM (read), by pulses of 1 us (recalled)
     pulses_per_round: float = parameter(doc="expected pulses per weight and round of that, or update (mixed)", low=0)
     transfer_pulses: float = parameter(doc="expected pulses per weight and transfer from a fast array", low=0)
     node_nm: float = parameter(28.0, unit="nm", doc="technology node of the periphery", low=5, high=130)
@@ -124,7 +135,17 @@ class Arrays(Device):
                 f"crossbar: algorithm={self.algorithm} needs cells that pulses move both ways; {cell.title} in "
                 f"encoding={self.encoding} has none"
             )
-        if (self.weight_slices > 1) != (self.slice_bits > 0 and self.weight_slices > 1):
+        if self.algorithm == "mixed" and not cell.pulsed:
+            raise DeviceError(f"crossbar: algorithm=mixed moves cells by pulses; {cell.title} is only programmed")
+        for what, bits in (
+            ("weight", self.slice_bits * self.weight_slices),
+            ("input", self.dac_bits * self.input_slices),
+        ):
+            if bits > MOST_BITS:
+                raise DeviceError(
+                    f"crossbar: {bits} bits of {what}s: float32 holds {MOST_BITS}; take fewer slices or bits"
+                )
+        if self.weight_slices > 1 and not self.slice_bits:
             raise DeviceError(f"crossbar: weight_slices={self.weight_slices} needs slice_bits, the bits of one cell")
         if self.slice_bits and self.encoding == "differential":
             raise DeviceError("crossbar: encoding=differential holds no digits; take one-sided, offset or reference")
@@ -160,18 +181,22 @@ class Arrays(Device):
         """Whether pulse trains do rank-m updates; else weights are programmed and verified, or moved by sums."""
         return self.model.pulsed and not self.slice_bits and self.algorithm not in ("mixed", "verified")
 
+    @property
+    def programmed(self) -> bool:
+        """Whether moves are writings of whole cells: those that pulses do not move, and those that hold digits."""
+        return not self.model.pulsed or bool(self.slice_bits)
+
     @cached_property
     def periphery(self) -> Periphery:
         """Both converters; the same for either direction."""
+        return self.ranged(self.output_bound)
+
+    def ranged(self, output_bound: float) -> Periphery:
+        """Both converters, with another range of the ADC."""
         bits = self.dac_bits * self.input_slices + (self.input_slices > 1)  # digits are of magnitudes; and a sign
         dac = Converter.of_bits(bits or math.inf, self.input_bound)
-        adc = Converter.of_bits(self.adc_bits or math.inf, self.output_bound, self.output_noise)
+        adc = Converter.of_bits(self.adc_bits or math.inf, output_bound, self.output_noise)
         return Periphery(dac, adc, "abs_max", bound_management="iterative")
-
-    @cached_property
-    def slice_periphery(self) -> Periphery:
-        """The converters of one digit of the inputs, which arrive as they are driven."""
-        return Periphery(Converter(), self.periphery.adc, "none")
 
     @cached_property
     def wires(self) -> Wires | None:

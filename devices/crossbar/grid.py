@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -260,6 +260,10 @@ class EffectiveMatrix:
 
     Source: Hutchinson, Commun. Stat. Simul. Comput. 18, 1059 (1989), for the estimate.
     """
+
+    KEPT: ClassVar = (
+        *("probe", "voltage", "solves", "checks", "solved", "effective", "clamped", "error", "rate", "checked"),
+    )  # the names in `state`
 
     def __init__(
         self, g: Array, wires: Wires, *, tolerance: float, rng: Any, probes: int = 4, xp: Namespace = np

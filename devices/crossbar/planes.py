@@ -70,20 +70,23 @@ class Plane(NamedTuple):
         state.update({self.prefix + OWN + name: values.astype(xp.float32) for name, values in own.items()})
         state[self.prefix + "pulses"] = xp.zeros(shape, dtype=xp.uint32)
 
-    def program(self, target: Array) -> None:
-        """Program every cell to a state within the nominal window."""
-        xp, own = self.tile.device.xp, self.per_device
-        g = self.cell.program(xp, target.astype(xp.float32), own, self._rng("program")).astype(xp.float32)
-        self.tile.state[self.prefix + "g"] = g
-        if self.noisy_writes:
-            self.tile.state[self.prefix + "seen"] = self._apparent(g, own)
+    def program(self, target: Array, count: Array | float, where: Array | None = None) -> None:
+        """Program cells, all or those `where`, to a state within the nominal window, by `count` pulses each."""
+        xp, state = self.tile.device.xp, self.tile.state
+        if self.prefix + "g" not in state:
+            state[self.prefix + "g"] = xp.zeros(target.shape, dtype=xp.float32)
+            if self.noisy_writes:
+                state[self.prefix + "seen"] = state[self.prefix + "g"].copy()
+        self.reprogram(xp.ones(target.shape, dtype=bool) if where is None else where, target, count, "program")
 
-    def reprogram(self, where: Array, target: Array, count: Array) -> None:
-        """Program the cells `where` (bool) anew, which takes `count` pulses each."""
-        again = self.cell.program(self.tile.device.xp, target, self.per_device, self._rng("refresh"))
-        self._kept("g")[...] = self.tile.device.xp.where(where, again, self.g)
-        self.pulses[...] += (where * count).astype(self.tile.device.xp.uint32)
-        self.rewrite(where)
+    def reprogram(self, where: Array, target: Array, count: Array | float, stream: str = "refresh") -> None:
+        """Program the cells `where` (bool) anew, which takes `count` pulses each; worn cells stay."""
+        xp, own = self.tile.device.xp, self.per_device
+        again = self.cell.program(xp, target.astype(xp.float32), own, self._rng(stream))
+        obeys = where & (self.pulses < own["endurance"]) if "endurance" in own else where
+        self._kept("g")[...] = xp.where(obeys, again, self.g)
+        self.pulses[...] += (where * count).astype(xp.uint32)
+        self.rewrite(obeys)
 
     def set(self, g: Array) -> None:
         """Let the states be g; write noise moves along."""

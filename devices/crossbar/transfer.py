@@ -34,7 +34,7 @@ def prepare(device: Counts, tile: Tile) -> None:
     xp, weights = device.xp, Weights(device, tile, FAST)
     weights.fabricate()
     for plane, _ in weights.planes():
-        plane.program(xp.full(tile.shape, device.rest, xp.float32))
+        plane.program(xp.full(tile.shape, device.rest, xp.float32), 0)
         if device.algorithm != "c-ttv2":
             plane.set(symmetry_point(xp, device.model, plane.per_device, device.rest).astype(xp.float32))
             plane.rewrite(xp.ones(tile.shape, dtype=bool))
@@ -49,6 +49,8 @@ def prepare(device: Counts, tile: Tile) -> None:
 def _persistent(weights: Weights) -> Array:
     """The weights of an array, write noise left out."""
     (first, _), *others = weights.planes()
+    if weights.device.encoding == "offset":
+        return first.g - weights.columns_of(weights.offset_plane().seen)
     return first.g - others[0][0].g if others else first.g - first.g.dtype.type(weights.rest())
 
 
@@ -98,7 +100,9 @@ def _transferred(device: Counts, tile: Tile, rows: slice) -> Pulsed:
     flat = seen.reshape(-1, *seen.shape[-2:])
     count = flat.shape[1]
     one = xp.ones((count, 1), dtype=xp.float32)  # each read drives one input line fully: a vector of its own
-    found = xp.stack([converters.read(xp, one, partial(xp.multiply, row), device.periphery, rng) for row in flat])
+    variance = fast.variance(0)
+    noises = [None] * len(flat) if variance is None else variance.reshape(flat.shape)
+    found = xp.stack([_read_rows(device, rng, one, row, noise) for row, noise in zip(flat, noises, strict=True)])
     moved = found.reshape(seen.shape) * xp.float32(device.transfer_rate / device.mean_step)  # in pulses
     if device.algorithm == "c-ttv2":
         moved = moved * state[FAST + "sign"][..., rows, None]
@@ -118,3 +122,9 @@ def _transferred(device: Counts, tile: Tile, rows: slice) -> Pulsed:
     fired, height = slots * tile.stack, min(tile.k, device.rows)
     halves = xp.maximum(fired * tile.n * device.pair + done * (height - 2), 0)
     return Pulsed(done, halves, fired * device.row_line(tile.n) + done * device.rows, slots)
+
+
+def _read_rows(device: Counts, rng: Any, one: Array, rows: Array, variance: Array | None) -> Array:
+    """Rows [count, n] of a matrix, each read by itself at full input."""
+    noise = None if variance is None else partial(device.xp.multiply, variance)
+    return converters.read(device.xp, one, partial(device.xp.multiply, rows), device.periphery, rng, variance=noise)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from hwsim.arrays import Array
 from hwsim.devices.crossbar import converters, pulses
 from hwsim.devices.crossbar.activity import Counts
+from hwsim.devices.crossbar.cells import Cell
 from hwsim.devices.crossbar.planes import Plane
 from hwsim.tile import Tile
 
@@ -69,16 +70,22 @@ class Weights(NamedTuple):
     # -- programming -------------------------------------------------------------------------------------
 
     def fabricate(self) -> None:
-        """New cells, offset columns included."""
+        """New cells, and offset columns, which are programmed once."""
         for plane in self.all_planes():
             plane.fabricate(self.tile.shape)
         if self.device.encoding == "offset":
-            across = -(-self.tile.n // self.device.columns)
+            shape = (*self.tile.shape[:-1], -(-self.tile.n // self.device.columns))
             for digit in range(self.device.weight_slices):
-                self.offset_plane(digit).fabricate((*self.tile.shape[:-1], across))
-                self.offset_plane(digit).program(
-                    self.device.xp.full((*self.tile.shape[:-1], across), self.rest(digit), self.device.xp.float32)
-                )
+                self.offset_plane(digit).fabricate(shape)
+                target = self.device.xp.full(shape, self.rest(digit), self.device.xp.float32)
+                self.offset_plane(digit).program(target, self._climb(target))
+
+    def _climb(self, target: Array) -> Array:
+        """The pulses that programming a cell to `target` takes: from rest, or those of a verified writing."""
+        device = self.device
+        if device.programmed:
+            return device.program_pulses
+        return self.device.xp.rint(abs(target - device.rest) / (device.mean_step / device.pulsed_together))
 
     def rest(self, digit: int = 0) -> float:
         """The state that stands for 0 in one slice: with digits and one cell a weight, 1 in the highest bit."""
@@ -88,22 +95,32 @@ class Weights(NamedTuple):
         top = 2.0 ** (device.slice_bits - 1) if digit == device.weight_slices - 1 else 0.0
         return cell.w_min + top * device.digit
 
-    def program(self, value: Array) -> None:
-        """Program the cells so that the weights have `value`, which lies within what the cells can hold."""
-        xp, device = self.device.xp, self.device
+    def program(self, value: Array) -> Array:
+        """Program the cells so that the weights have `value`, which lies within what they can hold; the pulses of that.
+
+        Cells that hold digits are left alone where their digit stays.
+        """
+        xp, device, total = self.device.xp, self.device, 0
         if not device.slice_bits:
             for plane, sign in self.planes():
-                plane.program(device.share(value, sign))
-            return
-        whole = xp.rint(value / device.digit)
-        total = device.weight_slices * device.slice_bits
+                target = device.share(value, sign)
+                count = self._climb(target)
+                plane.program(target, count)
+                total = total + (count.sum() if hasattr(count, "sum") else count * value.size)
+            return total
+        whole, bits = xp.rint(value / device.digit), device.weight_slices * device.slice_bits
         if not device.paired:
-            whole = whole + 2 ** (total - 1)
-        for place in range(2 if device.paired else 1):
-            part = xp.clip(whole if place == 0 else -whole, 0, 2**total - 1)
-            for digit, values in enumerate(converters.digits(xp, part, device.slice_bits, device.weight_slices)):
+            whole = whole + 2 ** (bits - 1)
+        for place in range(self.device.moving):
+            part = xp.clip(whole if place == 0 else -whole, 0, 2**bits - 1)
+            for digit, aim in enumerate(converters.digits(xp, part, device.slice_bits, device.weight_slices)):
                 plane, _ = list(self.planes(digit))[place]
-                plane.program(device.model.w_min + values * device.digit)
+                before = self.tile.state.get(plane.prefix + "aim")
+                where = xp.ones(aim.shape, dtype=bool) if before is None else aim != before
+                plane.program(device.model.w_min + aim * device.digit, device.program_pulses, where)
+                self.tile.state[plane.prefix + "aim"] = aim.astype(xp.uint8)
+                total = total + where.sum() * device.program_pulses
+        return total
 
     # -- reading -----------------------------------------------------------------------------------------
 
@@ -115,19 +132,35 @@ class Weights(NamedTuple):
             total = part if total is None else total + part
         return total
 
-    def slice_value(self, digit: int) -> Array:
-        """The same of one slice, in its own digits' worth."""
+    def slice_value(self, digit: int, *, nominal: bool = False) -> Array:
+        """The same of one slice, in its own digits' worth; `nominal`: less what offset columns should hold."""
         planes = list(self.planes(digit))
         if len(planes) == 2:
             return planes[0][0].seen - planes[1][0].seen
         seen, rest = planes[0][0].seen, self.rest(digit)
-        if self.device.encoding == "offset":
+        if self.device.encoding == "offset" and not nominal:
             return seen - self.columns_of(self.offset_plane(digit).seen)[..., self.rows, :]
         return seen - seen.dtype.type(rest) if rest else seen
 
     def columns_of(self, offsets: Array) -> Array:
         """The offset of every column [..., k, n] from that of every array [..., k, arrays]."""
         return self.device.xp.repeat(offsets, self.device.columns, axis=-1)[..., : self.tile.n]
+
+    def variance(self, digit: int, age_s: float = 0.0) -> Array | None:
+        """The variance of reading each weight of one slice [..., k, n], from its cells' own; None: they have none."""
+        device = self.device
+        if device.read_noise == "none" or type(device.model).read_std is Cell.read_std:
+            return None
+        total: Any = 0
+        for plane, _ in self.planes(digit):
+            total = total + self.plane_variance(plane, age_s)
+        return total
+
+    def plane_variance(self, plane: Plane, age_s: float) -> Array:
+        """The variance of reading the cells of a plane."""
+        xp = self.device.xp
+        std: Any = self.device.model.read_std(xp, plane.seen, plane.per_device, age_s)
+        return (std * std).astype(xp.float32)
 
     # -- moving ------------------------------------------------------------------------------------------
 
@@ -149,14 +182,18 @@ class Weights(NamedTuple):
         """The same, row after row, the same rows of all arrays at once: a row takes as long as its busiest cell."""
         xp, device, rows = self.device.xp, self.device, min(self.tile.k, self.device.rows)
         done = self.pulse(ups, downs, rng)
-        per_row = (ups + downs).max(axis=-1).reshape(-1, ups.shape[-2])
-        together = per_row.max(axis=0)
-        spare = -len(together) % device.rows
-        slots = xp.pad(together, (0, spare)).reshape(-1, device.rows).max(axis=0).sum()
+        per_row = (ups + downs).max(axis=-1)
+        slots = self._slots(per_row)
         fired, cells, length = per_row.sum(), self.tile.n * device.pair, device.row_line(self.tile.n)
         return Pulsed(
             done, xp.maximum(fired * cells + done * (rows - 2), 0), fired * length + done * device.rows, slots
         )
+
+    def _slots(self, per_row: Array) -> Array:
+        """Slots of all rows [..., k], one after the other, the same rows of all arrays at once."""
+        together = per_row.reshape(-1, per_row.shape[-1]).max(axis=0)
+        padded = self.device.xp.pad(together, (0, -len(together) % self.device.rows))
+        return padded.reshape(-1, self.device.rows).max(axis=0).sum()
 
     def train(self, x: Array, d: Array, rate: float, rng: Any) -> Pulsed:
         """Coincidences of pulse trains: value -= rate x'd for x [..., m, k], d [..., m, n], both [states]."""
@@ -164,8 +201,8 @@ class Weights(NamedTuple):
         m, k, n = x.shape[-2], tile.k, tile.n
         found, total = [], Pulsed()
         (first, _), *others = self.planes()
-        slots, pair, together = 0, device.pair, device.pulsed_together
-        for i, (values, error) in enumerate(zip(x.reshape(-1, m, k), d.reshape(-1, m, n), strict=True)):
+        slots, together = 0, device.pulsed_together
+        for i, (values, error) in enumerate(zip(x.reshape(tile.stack, m, k), d.reshape(tile.stack, m, n), strict=True)):
             trains = pulses.train_parameters(xp, values, error, rate, device.mean_step, device.trains)
             family = None if others else first.family(i)
             if family is not None:
@@ -174,8 +211,8 @@ class Weights(NamedTuple):
                 found.append(pulses.coincidences(xp, trains, rng))
                 done = (found[-1][0].sum() + found[-1][1].sum()) * together
             length = xp.asarray(trains.slots.astype(xp.float32))
-            rows, columns = length @ trains.p_x.sum(axis=1), length @ trains.p_d.sum(axis=1) * pair
-            halves = xp.maximum(rows * (n * pair) + columns * k - 2 * done, 0)
+            rows, columns = length @ trains.p_x.sum(axis=1), length @ trains.p_d.sum(axis=1) * device.moving
+            halves = xp.maximum(rows * (n * device.pair) + columns * k - 2 * done, 0)
             lines = rows * device.row_line(n) + columns * device.column_line(k)
             total = total.plus(Pulsed(done, halves, lines))
             slots = max(slots, int(trains.slots.sum()))  # matrices of a stack are pulsed side by side
@@ -205,5 +242,5 @@ class Weights(NamedTuple):
         climbs, resets = (full * climb).sum(), 2 * full.sum()
         across, down = min(tile.n, device.columns) * device.pair, min(tile.k, device.rows)
         lines = climbs * (device.columns * device.pair + device.rows)
-        slots = (full * (1 + climb)).max(axis=-1).sum()
+        slots = self._slots((full * (1 + climb)).max(axis=-1))
         return Pulsed(climbs, xp.maximum(climbs * (across + down - 2), 0), lines, slots, resets)

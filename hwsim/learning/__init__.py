@@ -7,8 +7,9 @@ from typing import Any
 
 from hwsim.errors import ConfigError
 from hwsim.learning.backprop import backprop
+from hwsim.learning.leapfrog import leapfrog
 
-RULES: dict[str, Callable[..., Any]] = {"backprop": backprop}
+RULES: dict[str, Callable[..., Any]] = {"backprop": backprop, "leapfrog": leapfrog}
 
 
 def rule(name: str) -> Callable[..., Any]:

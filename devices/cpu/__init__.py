@@ -1,0 +1,152 @@
+"""A general-purpose processor as NumPy uses it: a roofline of its BLAS, with every call and every packed operand paid.
+
+Products take a call, the packing of operands into blocks that fit the cache (Goto and van de Geijn, Anatomy of
+high-performance matrix multiplication, ACM TOMS 34(3), 2008), and then the longest of arithmetic, cache and memory; a
+package draws its power all the while. `hwsim calibrate` fits these numbers to the machine at hand. Values and their
+sources: cpu.toml; what is not modelled: readme.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from hwsim import library, registry
+from hwsim.cost import Component, Elementwise, Kind, Op, Product, Quantity, Role, Use
+from hwsim.device import Device, Origin
+from hwsim.errors import DeviceError
+from hwsim.parameters import parameter
+from hwsim.precision import Policy, policy
+
+PRECISIONS = ("fp64", "fp32")  # what BLAS multiplies in
+DRAM = ("ddr4", "gddr5", "gddr6", "hbm2", "hbm3", "lpddr4", "lpddr5")
+WRITE_PASSES = 2  # a line that is written is fetched first (write-allocate caches: Jouppi, ISCA 1993, recalled)
+MOVES = (Kind.PROGRAM, Kind.READ, Kind.UPDATE)
+
+
+class Cpu(Device):
+    """One processor package with its memory; it is its own host.
+
+    Products run in `precision`, by one BLAS call a matrix; everything else is a pass over values.
+    """
+
+    name = "cpu"
+    presets_path = Path(__file__).with_name("cpu.toml")
+    default_preset = "generic"
+    excluded = (
+        "standby and refresh of the memory",
+        "mainboard, fans and power supply",
+        "the interpreter between two operations",
+        "other programs on the same package",
+    )
+
+    host: str | Device | None = parameter(None, doc="none: it is its own host")
+    precision: str = parameter("fp32", doc="number format of the products", choices=PRECISIONS)
+
+    flop_per_s: Mapping[str, Quantity] = parameter(doc="rate of a large product by precision, all threads together")
+    vector_flop_per_s: Quantity = parameter(doc="rate of elementwise work on values in the cache", low=1)
+    call_s: Quantity = parameter(unit="s", doc="time of a call before and after its work")
+    pack_bytes_per_s: Quantity = parameter(unit="B/s", doc="rate at which a product packs its operands", low=1)
+    cache_bytes: int = parameter(unit="B", doc="what an operation finds in the cache if it needs no more", low=1)
+    cache_bytes_per_s: Quantity = parameter(unit="B/s", doc="bandwidth of the cache", low=1)
+    memory_bytes_per_s: Quantity = parameter(unit="B/s", doc="bandwidth of the memory, as reached", low=1)
+    package_power_w: Quantity = parameter(unit="W", doc="power of the package while it works; at most its TDP for long")
+    idle_power_w: Quantity = parameter(unit="W", doc="power of the package while it waits")
+    dram: str = parameter("ddr4", doc="kind of memory, for its energy per bit", choices=DRAM)
+
+    @classmethod
+    def create(cls, preset: str | None, parameters: Mapping[str, Any], text: str = "") -> Self:
+        """As of every device; a preset may also be path/to/file.toml:NAME, and `generic` fills in what that leaves out.
+
+        Raises ConfigError where the file cannot be read, DeviceError for an unknown preset or parameter.
+        """
+        if (preset or "").endswith(".toml"):
+            raise DeviceError(f"{cls.name}:{preset} names a file but no preset; write {cls.name}:{preset}:NAME")
+        path, _, name = (preset or "").rpartition(":")
+        if not path.endswith(".toml"):
+            return super().create(preset, parameters, text)
+        known = library.presets(Path(path).expanduser())
+        if name not in known:
+            raise DeviceError(registry.unknown(f"preset in {path} called", name, known))
+        values = {key: value for key, value in known[name].items() if key != "doc"}
+        device = super().create(cls.default_preset, {**values, **parameters}, text)
+        device.__dict__["origin"] = Origin(text or cls.name, preset, dict(parameters))
+        return device
+
+    def check(self) -> None:
+        """Refuse a precision without a rate."""
+        if self.precision not in self.flop_per_s:
+            has = ", ".join(self.flop_per_s)
+            raise DeviceError(f"{self.name}: precision={self.precision!r}: this preset has rates of {has} alone")
+
+    @cached_property
+    def policy(self) -> Policy:
+        """Every number in `precision`."""
+        return policy(self.precision)
+
+    @cached_property
+    def components(self) -> Mapping[str, Component]:
+        """One unit of each; all cores together are one."""
+        dram_byte_j = library.dram(self.dram).scaled(8, "8 bits")
+        return {
+            "call": Component(Role.HOST, time_s=self.call_s, serial=True),
+            "pack": Component(Role.ON_CHIP_MEMORY, time_s=inverse(self.pack_bytes_per_s), serial=True),
+            "flop": Component(time_s=inverse(self.flop_per_s[self.precision])),
+            "vector_flop": Component(time_s=inverse(self.vector_flop_per_s)),
+            "cache_byte": Component(Role.ON_CHIP_MEMORY, time_s=inverse(self.cache_bytes_per_s)),
+            "memory_byte": Component(
+                Role.OFF_CHIP_MEMORY, energy_j=dram_byte_j, time_s=inverse(self.memory_bytes_per_s)
+            ),
+            "package": Component(static_power_w=self.package_power_w, idle_power_w=self.idle_power_w),
+        }
+
+    # -- what an operation takes -------------------------------------------------------------------------
+
+    def activity(self, op: Op) -> Mapping[str, Use] | None:
+        """Everything but nonlinearities of a substrate's own, updates in place and releases."""
+        if isinstance(op, Elementwise):
+            if op.name in ("device", "device_backward"):
+                return None
+            return {"call": Use(1), "vector_flop": Use(op.flops), **self._moved(op.bytes_read, op.bytes_written)}
+        if op.kind in MOVES:
+            size = op.stack * op.k * op.n * self._value_bytes
+            if op.kind is Kind.UPDATE:  # in place: what is written was fetched as an operand
+                return {"call": Use(1), "vector_flop": Use(size // self._value_bytes), **self._moved(3 * size, 0)}
+            return {"call": Use(1), **self._moved(size, size)}
+        if op.kind in (Kind.UPDATE_OUTER, Kind.RELEASE):
+            return None
+        return self._product(op)
+
+    @property
+    def _value_bytes(self) -> int:
+        return self.policy.master.bits // 8
+
+    def _moved(self, read: int, written: int) -> dict[str, Use]:
+        """Bytes that pass the cache and, where it does not hold them all, the memory."""
+        passed = Use(read + WRITE_PASSES * written)
+        return {"cache_byte": passed} | ({"memory_byte": passed} if read + written > self.cache_bytes else {})
+
+    def _product(self, op: Product) -> dict[str, Use]:
+        """rows x inner by inner x columns: packed unless one side is 1, where BLAS takes operands as they lie."""
+        rows, inner, columns = sides(op)
+        operands = (op.x_values or op.stack * op.m * op.k) if op.kind is not Kind.BACKWARD else op.stack * op.m * op.n
+        operands += op.stack * (op.m * op.n if op.kind is Kind.GRADIENT else op.k * op.n)
+        read, written = operands * self._value_bytes, op.stack * rows * columns * self._value_bytes
+        uses = {"call": Use(1), "flop": Use(2 * op.macs), **self._moved(read, written)}
+        return uses if min(rows, inner, columns) <= 1 else {**uses, "pack": Use(read)}
+
+
+def sides(op: Product) -> tuple[int, int, int]:
+    """Rows, summed axis and columns of a product: dy w' is [m, n] x [n, k], x' dy is [k, m] x [m, n]."""
+    if op.kind is Kind.BACKWARD:
+        return op.m, op.n, op.k
+    if op.kind is Kind.GRADIENT:
+        return op.k, op.m, op.n
+    return op.m, op.k, op.n
+
+
+def inverse(rate: Quantity) -> Quantity:
+    """The time of one action at `rate`: a high rate is a short time."""
+    return Quantity(1 / rate.high, 1 / rate.nominal, 1 / rate.low, rate.source, rate.certainty, rate.key)

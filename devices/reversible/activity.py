@@ -1,0 +1,134 @@
+"""What a reversible machine does for every operation, from shapes alone.
+
+Where things lie. A weight has a register, of which products take a window of `bits` wires; the sums of every row and
+column of a matrix have registers too, as x is taken as unsigned and 2^(bits - 1) times such a sum has to come off each
+result. A unit holds an accumulator while it takes one product after the other; its weight is copied in and cleared
+once, its x for every product. Operands and steps come from the host by copying, results go to it by copying.
+
+Passes over a matrix, in multiply-accumulates (`macs` of the operation):
+
+    garbage     forward  release  backward  gradient  product    erased
+    discard        1        0        1         1         1       accumulators, operands; registers at an update
+    bennett        1        1        2         1         2       nothing but what programming overwrites
+    checkpoint     1       1 up      2         1         2       the same
+
+A gradient accumulates onto a register that stays, as the velocity of a leapfrog does: training takes 5 passes instead
+of 3. A rule that starts every sum anew sends the copy that its host has to clear it.
+"""
+
+from __future__ import annotations
+
+from hwsim.cost import Elementwise, Kind, Op, Product
+from hwsim.devices.reversible import work
+from hwsim.devices.reversible.energy import Schedule
+from hwsim.devices.reversible.mac import WIRED_SCHEMES
+from hwsim.devices.reversible.machine import Machine
+from hwsim.devices.reversible.work import Block, Work
+
+BY_WEIGHTS = (Kind.FORWARD, Kind.BACKWARD, Kind.RELEASE)  # products with a matrix that is programmed
+
+
+class Activity(Machine):
+    """The work of every operation."""
+
+    @property
+    def wires_weights_in(self) -> bool:
+        """Whether each weight has a netlist of its own."""
+        return self.scheme in WIRED_SCHEMES
+
+    @property
+    def register_scheme(self) -> str:
+        """The netlist of products of which both operands come in: with wired-in weights, ctrl."""
+        return "ctrl" if self.wires_weights_in else self.scheme
+
+    @property
+    def keeps(self) -> bool:
+        """Whether nothing is erased."""
+        return self.garbage != "discard"
+
+    def held_bits(self, op: Op) -> int:
+        """Accumulators and inputs of a forward, until its release; with checkpoints, the share that is held."""
+        if isinstance(op, Elementwise) or op.kind not in (Kind.FORWARD, Kind.RELEASE):
+            return 0
+        bits = op.stack * op.m * (self.accumulator(op.k) * op.n + self.bits * op.k)
+        if self.garbage == "checkpoint":
+            bits = -(-bits * min(self.live_segments, self.segments) // self.segments)
+        return bits if op.kind is Kind.FORWARD else -bits
+
+    def work(self, op: Op, mac: Schedule | None = None) -> Work | None:
+        """What `op` consists of; None: not this machine's. `mac`: its multiply-accumulates, where they are known."""
+        if isinstance(op, Elementwise) or op.kind is Kind.UPDATE_OUTER:
+            return None
+        if op.kind in (Kind.PROGRAM, Kind.READ, Kind.UPDATE):
+            return self._moved(op)
+        if op.kind is Kind.RELEASE and not self.keeps:
+            return Work(erased_bits=-self.held_bits(op))
+        return self._multiplied(op, mac or self.mac(op))
+
+    def mac(self, op: Product) -> Schedule:
+        """One multiply-accumulate of a product; where weights are wired in, the mean over all weights alike."""
+        scheme = self.scheme if self.by_wiring(op) else self.register_scheme
+        return work.with_operands(work.expected(scheme, self.bits, self.accumulator(terms_of(op))), self.bits)
+
+    def by_wiring(self, op: Product) -> bool:
+        """Whether one operand of a product is in the wiring."""
+        return self.wires_weights_in and op.kind in BY_WEIGHTS
+
+    def _multiplied(self, op: Product, mac: Schedule) -> Work:
+        """Products, there and, where they are undone at once, back."""
+        s, m, k, n, terms = op.stack, op.m, op.k, op.n, terms_of(op)
+        results = {Kind.BACKWARD: s * m * k, Kind.GRADIENT: s * k * n}.get(op.kind, s * m * n)
+        inputs = {Kind.BACKWARD: s * m * n, Kind.GRADIENT: s * m * (k + n)}.get(op.kind, s * m * k)
+        summed = {Kind.GRADIENT: s * m * n, Kind.PRODUCT: s * k * n}.get(op.kind, 0)  # of weights that come in
+        inputs += s * k * n if op.kind is Kind.PRODUCT else 0
+        wide = self.accumulator(terms)
+        undone = self.keeps and op.kind in (Kind.BACKWARD, Kind.PRODUCT)
+        passes = self.release_passes if op.kind is Kind.RELEASE else 1.0 + undone
+        cleared = self.keeps and op.kind is not Kind.FORWARD
+        blocks = [
+            Block(passes * op.macs, mac, results),
+            self._copies(results * passes, wide),  # the offset into the accumulator, or out of it
+            self._copies(inputs * (passes if op.kind is Kind.RELEASE else 1 + cleared), self.bits),
+            Block(summed * (1 + cleared), work.add(wide), max(summed / max(terms, 1), 1)),
+        ]
+        if op.kind is not Kind.RELEASE:
+            blocks.append(self._copies(results, wide))  # to the host
+        if not self.by_wiring(op):
+            blocks.append(self._copies(2 * s * k * n if op.kind is not Kind.GRADIENT else 2 * s * m * n, self.bits))
+        waiting = float(inputs * self.bits)
+        if op.kind in (Kind.FORWARD, Kind.RELEASE):  # of results that stay, half are there on average
+            waiting += results * wide / 2
+        erased = 0.0
+        if not self.keeps:
+            erased += summed / max(terms, 1) * wide
+            if op.kind is not Kind.FORWARD:
+                erased += results * wide + inputs * self.bits
+        converted = 0 if op.kind is Kind.RELEASE else inputs + results
+        return Work(tuple(blocks), waiting, erased, converted=converted)
+
+    def _moved(self, op: Product) -> Work:
+        """Registers of weights written, read, or moved; the largest looked for, and sums of rows and columns formed."""
+        weights = op.stack * op.k * op.n
+        if op.kind is Kind.READ:
+            return Work((self._copies(weights, self.register_bits),), converted=weights)
+        moves = op.kind is Kind.UPDATE
+        wide = max(self.accumulator(op.k), self.accumulator(op.n))
+        blocks = [
+            self._copies(weights * (2 if moves and self.keeps else 1), self.register_bits),
+            Block(2 * weights, work.compare(self.register_bits), weights),
+            Block(2 * (1 + moves) * weights, work.add(wide), op.stack * (op.k + op.n)),
+        ]
+        if moves:
+            blocks.append(Block(weights, work.add(self.register_bits), weights))
+        erased = 0 if moves and self.keeps else weights * self.register_bits
+        return Work(
+            tuple(blocks), erased_bits=erased, rewired=weights if self.wires_weights_in else 0, converted=weights
+        )
+
+    def _copies(self, count: float, wires: int) -> Block:
+        return Block(count, work.copy(wires), max(count, 1))
+
+
+def terms_of(op: Product) -> int:
+    """Products in one result."""
+    return {Kind.BACKWARD: op.n, Kind.GRADIENT: op.m}.get(op.kind, op.k)

@@ -1,0 +1,37 @@
+"""`hwsim ramp-times`: how slowly a reversible machine should ramp, and whether that pays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hwsim import registry
+from hwsim.checkpoint import require_writable
+from hwsim.devices.reversible import ramps
+from hwsim.devices.reversible.device import Reversible
+from hwsim.errors import ConfigError, DeviceError
+
+KINDS = ("png", "svg", "pdf")
+
+
+def ramp_times(
+    device: Annotated[str, typer.Argument(help="A reversible device with ramps, and parameters.")] = "reversible",
+    figure: Annotated[Path, typer.Option(help="Draw energy against ramp time and Q here.")] = Path("ramp-times.png"),
+) -> None:
+    """Find the best ramp time of a reversible multiply-accumulate, and what it has to beat.
+
+    Example: hwsim ramp-times reversible:scheme=naf:quality=1000 --figure naf.png
+    """
+    kind = figure.suffix[1:].lower()
+    if kind not in KINDS:
+        raise ConfigError(f"{figure} cannot be drawn: its ending must be one of {', '.join(KINDS)}")
+    require_writable(figure)
+    made = registry.device(device)
+    if not isinstance(made, Reversible):
+        raise DeviceError(f"{made.spec} is no reversible device; take reversible[:PRESET][:key=value]...")
+    found = ramps.ramps(made)
+    figure.write_bytes(ramps.drawn(found, kind))
+    print(ramps.report(found))
+    print(f"figure: {figure}")

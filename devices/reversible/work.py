@@ -1,0 +1,108 @@
+"""Pieces of work on a reversible machine: scheduled netlists, how often they run, and how many can run at once."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from hwsim.arrays import Array, Namespace, to_host
+from hwsim.devices.reversible import counts
+from hwsim.devices.reversible.adders import takahashi_modular
+from hwsim.devices.reversible.blocks import less
+from hwsim.devices.reversible.energy import Schedule
+from hwsim.devices.reversible.mac import WIRED_SCHEMES, mac_netlist
+from hwsim.devices.reversible.netlist import Netlist, standalone
+
+Weights = npt.NDArray[np.int64]  # how many there are of each code
+
+
+class Block(NamedTuple):
+    """A netlist that runs many times."""
+
+    runs: float
+    schedule: Schedule
+    together: float  # runs that do not wait for each other
+
+
+class Work(NamedTuple):
+    """What an operation consists of."""
+
+    blocks: tuple[Block, ...] = ()
+    waiting_bits: float = 0  # held meanwhile, on average, outside the units
+    erased_bits: float = 0
+    rewired: float = 0  # weights whose netlist is made anew
+    converted: float = 0  # values of the host that become integers, or integers that become such values
+
+
+def of_netlist(netlist: Netlist) -> Schedule:
+    """A netlist, counted and scheduled."""
+    found = counts.counted(netlist)
+    return Schedule(found.inverters, found.cnots, found.toffolis, netlist.width, netlist.elementary().depth)
+
+
+@cache
+def copy(wires: int) -> Schedule:
+    """A register of `wires` copied onto one that is 0, or a copy cleared by its original."""
+    return Schedule(0, wires, 0, 2 * wires, 1)
+
+
+@cache
+def add(wires: int) -> Schedule:
+    """One register added to another."""
+    return of_netlist(standalone(takahashi_modular, a=wires, b=wires))
+
+
+@cache
+def compare(wires: int) -> Schedule:
+    """Two registers compared."""
+    return of_netlist(standalone(less, a=wires, b=wires, flag=1))
+
+
+@cache
+def multiply(scheme: str, bits: int, accumulator_bits: int) -> Schedule:
+    """A multiply-accumulate whose weight is in a register."""
+    found = counts.mac(scheme, bits, accumulator_bits)
+    if scheme == "ctrl":
+        depth = counts.controlled_depth(bits, accumulator_bits)
+    else:
+        depth = mac_netlist(scheme, bits, accumulator_bits).depth
+    wires = 2 * bits + accumulator_bits + found.ancillas
+    return Schedule(found.inverters, found.cnots, found.toffolis, wires, depth)
+
+
+def histogram(xp: Namespace, integers: Array, bits: int) -> Weights:
+    """How many weights have each of the 2^bits codes, in the order of 0, 1, ..., -2, -1."""
+    return to_host(xp.bincount(integers.reshape(-1).astype(xp.int64) & ((1 << bits) - 1), minlength=1 << bits))
+
+
+@cache
+def _wired_table(bits: int, accumulator_bits: int) -> npt.NDArray[np.int64]:
+    """Inverters, CNOTs, Toffolis and levels, [4, 2^bits], of every weight's netlist in the order of `histogram`."""
+    weights = np.arange(1 << bits)
+    weights -= (weights >> (bits - 1)) << bits
+    found = counts.naf(np, weights, bits, accumulator_bits)
+    depth = counts.naf_depth(np, weights, bits, accumulator_bits)
+    return np.stack([found.inverters, found.cnots, found.toffolis, depth])
+
+
+def wired(weights: Weights, bits: int, accumulator_bits: int) -> Schedule:
+    """The mean of the naf netlists of so many weights of each code: exact, as all of them have the same wires."""
+    mean = _wired_table(bits, accumulator_bits) @ weights / weights.sum()
+    inverters, cnots, toffolis, depth = map(float, mean)
+    return Schedule(inverters, cnots, toffolis, 2 * accumulator_bits, depth)
+
+
+@cache
+def expected(scheme: str, bits: int, accumulator_bits: int) -> Schedule:
+    """A multiply-accumulate; where its weight is wired in, the mean over all weights alike."""
+    if scheme in WIRED_SCHEMES:
+        return wired(np.ones(1 << bits, np.int64), bits, accumulator_bits)
+    return multiply(scheme, bits, accumulator_bits)
+
+
+def with_operands(mac: Schedule, bits: int) -> Schedule:
+    """A multiply-accumulate that takes its x from a neighbour, and clears its copy afterwards."""
+    return mac._replace(cnots=mac.cnots + 2 * bits, depth=mac.depth + 2)

@@ -1,0 +1,148 @@
+"""Schedules of a step: serial and scheduled time side by side, a Gantt chart, and what is busy for how long."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hwsim.errors import ConfigError
+from hwsim.report import table
+from hwsim.report.figure import STYLE, require_drawable
+from hwsim.report.units import PREFIXES, engineering, percent, share_of
+
+PHASES = {"forward": "C0", "backward": "C1", "update": "C2"}
+SHADES = (1.0, 0.6)  # opacity of micro-batches, by turns; weights move after all of them
+ROW_INCHES, PANEL_INCHES = 0.24, 1.1  # height of a machine, and of what stands around a panel
+LABEL_LENGTH = 34
+
+NOTE = (
+    "A machine does one operation at a time: a whole device, or each of its tiles where every tile has cores, "
+    "converters or light of its own. A step is cut into 1, 2, 4, ... micro-batches, as long as that makes it quicker; "
+    "weights move once, after all of them. 'serial' is the whole batch, one operation after the other; everything that "
+    "is powered idles until the end of the step in either case. Micro-batches are costed as operations of their own: "
+    "what then fits in on-chip memory saves energy too, and gradients that add up take some. All of it from shapes, "
+    "at nominal values; counts that depend on values are the expected ones."
+)
+
+
+def text(data: Mapping[str, Any]) -> str:
+    """Serial and scheduled time and energy of devices by name, as aligned text with its note."""
+    columns = ["device", "serial", "scheduled", "quicker", "micro-batches", "serial energy", "scheduled energy"]
+    lines = []
+    for name, entry in data.items():
+        serial_s, makespan_s = entry["whole_serial_s"], entry["makespan_s"]
+        if not makespan_s:
+            lines.append([name, *["-"] * 8])
+            continue
+        idle = [
+            percent(idle_share(entry[key], entry[total]))
+            for key, total in (("whole_serial_energy_j", "whole_serial_j"), ("energy_j", "scheduled_j"))
+        ]
+        busiest = max(entry["utilisation"], key=lambda label: entry["utilisation"][label])
+        lines.append(
+            [
+                name,
+                engineering(serial_s, "s"),
+                engineering(makespan_s, "s"),
+                f"{serial_s / makespan_s:.2f}x",
+                str(entry["micro_batches"]),
+                engineering(entry["whole_serial_j"], "J"),
+                engineering(entry["scheduled_j"], "J"),
+                " -> ".join(idle),
+                f"{busiest} {percent(entry['utilisation'][busiest])}",
+            ]
+        )
+    head = "Serial and scheduled time of one training step (device joules, from shapes)"
+    return f"{head}\n\n{table.grid([*columns, 'idle of it', 'busiest'], lines)}\n\n{table.wrapped(NOTE)}"
+
+
+def written(data: Mapping[str, Any], beside: Path) -> str:
+    """The text of schedules by name, their chart being drawn next to another figure; says where, if anything is."""
+    if not any(entry["makespan_s"] for entry in data.values()):
+        return text(data)
+    path = beside.with_stem(f"{beside.stem}-schedule")
+    draw(data, path)
+    return f"{text(data)}\nChart of the schedules: {path}"
+
+
+def idle_share(energy_j: Mapping[str, float], total_j: float) -> float:
+    """The share of joules, by device and part, that is idle power."""
+    return share_of(energy_j, [key for key in energy_j if key.endswith("/idle")], total_j)
+
+
+def draw(data: Mapping[str, Any], path: str | Path) -> None:
+    """Write Gantt chart and utilisation of schedules by name to an image file, its kind being the file's ending.
+
+    Each is what `Schedule.as_dict` says. Raises ConfigError for an unknown kind, or where nothing takes time.
+    """
+    import matplotlib.style
+    from matplotlib.figure import Figure
+
+    path = require_drawable(path)
+    shown = {name: entry for name, entry in data.items() if entry["makespan_s"]}
+    if not shown:
+        raise ConfigError(f"{path}: nothing to draw, no operation takes time; schedule a device that has a cost")
+    with matplotlib.style.context(STYLE):
+        heights = [PANEL_INCHES + ROW_INCHES * len(entry["utilisation"]) for entry in shown.values()]
+        figure = Figure(figsize=(11.5, 0.6 + sum(heights)), layout="constrained")
+        grid = figure.subplots(len(shown), 2, squeeze=False, width_ratios=(3, 1), height_ratios=heights)
+        for (left, right), (name, entry) in zip(grid, shown.items(), strict=True):
+            chart(left, name, entry)
+            utilisation(right, entry)
+        marks = [matplotlib.patches.Patch(color=colour, label=phase) for phase, colour in PHASES.items()]
+        figure.legend(handles=marks, loc="outside lower center", ncols=len(marks))
+        figure.suptitle("One training step, scheduled (simulated)", x=0.01, ha="left", fontsize=11)
+        figure.savefig(path)
+
+
+def chart(axes: Any, name: str, entry: Mapping[str, Any]) -> None:
+    """When each machine works, by phase; micro-batches take turns in shade."""
+    makespan_s, machines = entry["makespan_s"], entry["machines"]
+    factor, unit = time_unit(makespan_s)
+    for place in range(len(machines)):
+        bars = [bar for bar in entry["bars"] if bar[0] == place]
+        spans = [(start_s * factor, (finish_s - start_s) * factor) for *_, start_s, finish_s in bars]
+        colours = [colour(phase, part) for _, phase, part, *_ in bars]
+        # With an edge of their own, what is shorter than a pixel is still seen.
+        axes.broken_barh(spans, (place - 0.4, 0.8), facecolors=colours, edgecolors=colours, linewidth=0.3)
+    axes.set_yticks(range(len(machines)), [shortened(label) for label in machines])
+    axes.set_ylim(len(entry["utilisation"]) - 0.4, -0.6)  # as beside, where pools stand below
+    axes.set_xlim(0, makespan_s * factor)
+    axes.set_xlabel(f"time [{unit}]")
+    axes.grid(axis="y", visible=False)
+    times = [engineering(entry[key], "s") for key in ("makespan_s", "serial_s")]
+    axes.set_title(f"{name}: {times[0]} (its operations one after the other: {times[1]})")
+
+
+def colour(phase: str, micro_batch: int) -> tuple[str, float]:
+    """Colour and opacity of a bar."""
+    return PHASES[phase], 1.0 if phase == "update" else SHADES[micro_batch % len(SHADES)]
+
+
+def utilisation(axes: Any, entry: Mapping[str, Any]) -> None:
+    """The share of the time that each machine works, and each pool is lent, whose name stands beside it."""
+    shares = {label: 100 * share for label, share in entry["utilisation"].items()}
+    axes.barh(range(len(shares)), list(shares.values()), height=0.7, color="C4")
+    for place, (label, share) in enumerate(shares.items()):
+        pool = "" if label in entry["machines"] else f" {label.rpartition(' ')[2]}"
+        axes.text(102, place, f"{percent(share / 100)}{pool}", va="center", fontsize=7.5)
+    axes.set_yticks([])
+    axes.set_ylim(len(shares) - 0.4, -0.6)
+    axes.set_xlim(0, 150)
+    axes.set_xticks(range(0, 101, 25))
+    axes.set_xlabel("busy [%]")
+    axes.grid(axis="y", visible=False)
+    axes.set_title("utilisation")
+
+
+def time_unit(time_s: float) -> tuple[float, str]:
+    """A factor and a unit that make `time_s` a number from 1 to 1000."""
+    exponent = min(max(3 * math.floor(math.log10(time_s) / 3), min(PREFIXES)), 0)
+    return 10.0**-exponent, f"{PREFIXES[exponent]}s"
+
+
+def shortened(label: str) -> str:
+    """The end of a label, which tells machines of one device apart."""
+    return label if len(label) <= LABEL_LENGTH else f"…{label[1 - LABEL_LENGTH :]}"

@@ -1,0 +1,256 @@
+"""Calibration: a machine that is known is found again, and a real one is timed, fitted and written down."""
+
+import math
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hwsim import calibrate, cli, meter, registry, timing
+from hwsim.calibrate import TARGETS, Target, calibrate_to, error, fit, written
+from hwsim.cost import Certainty, Kind, Product, Quantity
+from hwsim.errors import ConfigError
+from hwsim.timing import KINDS, Timing, products, timings
+
+TRUE = {
+    "call_s": 2e-6, "pack_bytes_per_s": 2e10, "cache_bytes_per_s": 5e10, "memory_bytes_per_s": 1.2e10,
+    "flop_per_s.fp32": 8e10, "flop_per_s.fp64": 3e10,
+}  # fmt: skip
+CACHE = 2**23
+SMALL = Target(
+    "numpy", TARGETS["cpu"].free, TARGETS["cpu"].fitted[:4], ((6, 7, 5), (20, 30, 10)), capacity="cache_bytes"
+)
+
+
+def roofline_s(op: Product, precision: str) -> float:
+    """The time of a product on the machine of TRUE, written down anew."""
+    size = {"fp32": 4, "fp64": 8}[precision]
+    a, b, c = {
+        Kind.FORWARD: ((op.m, op.k), (op.k, op.n), (op.m, op.n)),
+        Kind.BACKWARD: ((op.m, op.n), (op.n, op.k), (op.m, op.k)),
+        Kind.GRADIENT: ((op.k, op.m), (op.m, op.n), (op.k, op.n)),
+    }[op.kind]
+    operands, results = size * (math.prod(a) + math.prod(b)), size * math.prod(c)
+    packed = 0 if 1 in (*a, *b) else operands / TRUE["pack_bytes_per_s"]
+    moved = (operands + 2 * results) / TRUE["cache_bytes_per_s"]  # a result's line is fetched, then written
+    if operands + results > CACHE:
+        moved = max(moved, (operands + 2 * results) / TRUE["memory_bytes_per_s"])
+    return TRUE["call_s"] + packed + max(2 * op.m * op.k * op.n / TRUE[f"flop_per_s.{precision}"], moved)
+
+
+def made_up(target: Target, shapes: Any, noise: float = 0.0, seed: int = 0) -> list[Timing]:
+    """Timings of the machine of TRUE."""
+    generator = np.random.default_rng(seed)
+    return [
+        Timing(op, precision, roofline_s(op, precision) * math.exp(noise * generator.standard_normal()), 0.0)
+        for precision in ("fp32", "fp64")
+        for m, k, n in shapes
+        for op in (Product(kind, m, k, n) for kind in KINDS)
+    ]
+
+
+# -- fitting -----------------------------------------------------------------------------------------------
+
+
+def test_a_machine_that_is_a_roofline_is_found_again() -> None:
+    target, base = TARGETS["cpu"], registry.device("cpu")
+    found = fit(target, base, made_up(target, target.fitted), "made up")
+    assert found.capacity == {"cache_bytes": CACHE}
+    assert found.untold == ()
+    assert {name: q.nominal for name, q in found.quantities.items()} == pytest.approx(TRUE, rel=1e-4)
+    device = calibrate.changed(base, calibrate.parameters(base, found.quantities) | found.capacity)
+    held_out = error(device, made_up(target, target.held_out))
+    assert held_out.median < 1e-4
+    assert abs(held_out.worst) < 1e-3
+    assert held_out.products == 3 * 2 * len(target.held_out)
+
+
+def test_ranges_hold_the_truth_as_often_as_they_say() -> None:
+    # 24 machines with 5% of noise, 6 parameters each: 144 ranges of 90%. Parameters of one fit are not independent; as
+    # if only the 24 fits were: sigma = sqrt(0.9 x 0.1 / 24) = 0.061, so 5 sigma below is 0.594.
+    target = TARGETS["cpu"]._replace(capacity="")
+    base = calibrate.changed(registry.device("cpu"), {"cache_bytes": CACHE})
+    inside = []
+    for seed in range(24):
+        found = fit(target, base, made_up(target, target.fitted, 0.05, seed), "made up")
+        inside += [q.low <= TRUE[name] <= q.high for name, q in found.quantities.items()]
+    assert len(inside) == 144
+    assert 0.594 < np.mean(inside) < 1
+
+
+def test_errors_are_those_of_the_predictions() -> None:
+    device = registry.device("cpu")
+    timed = made_up(TARGETS["cpu"], ((64, 64, 64), (1, 64, 64)))
+    exact = [
+        each._replace(time_s=float(s)) for each, s in zip(timed, calibrate.predicted_s(device, timed), strict=True)
+    ]
+    assert error(device, exact)[:2] == (0, 0)
+    # Two of twelve measured at half of what is predicted: +100%; the median stays 0.
+    off = [each._replace(time_s=each.time_s / 2) if i in (3, 4) else each for i, each in enumerate(exact)]
+    assert error(device, off)[:3] == (0, pytest.approx(1), off[3])
+    assert str(error(device, off)) == "median 0%, worst +100% (forward m=1 k=64 n=64 fp32), of 12 products"
+
+
+def test_what_timings_do_not_tell_is_kept() -> None:
+    target = TARGETS["cpu"]
+    small = [shape for shape in target.fitted if math.prod(shape) < 1e6]  # all within the cache
+    found = fit(target._replace(capacity=""), registry.device("cpu"), made_up(target, small), "made up")
+    assert found.untold == ("memory_bytes_per_s",)
+    assert "memory_bytes_per_s" not in found.quantities
+    assert found.quantities["call_s"].nominal == pytest.approx(TRUE["call_s"], rel=1e-3)
+
+
+# -- timing ------------------------------------------------------------------------------------------------
+
+
+def test_what_is_timed_are_the_three_products() -> None:
+    device = registry.device("cpu", precision="fp64")
+    runs = {op.kind: run() for op, run in products(device, (3, 5, 7))}
+    generator = np.random.default_rng([3, 5, 7])  # the operands, drawn again
+    w, x, dy = (generator.standard_normal(size) for size in ((5, 7), (3, 5), (3, 7)))
+    for kind, exact in ((Kind.FORWARD, x @ w), (Kind.BACKWARD, dy @ w.T), (Kind.GRADIENT, x.T @ dy)):
+        np.testing.assert_allclose(runs[kind], exact, rtol=1e-12)
+
+
+def test_medians_and_spreads_of_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Repeats of 1 to 7 s: median 4, quartiles 2.5 and 5.5, spread 3 / 4. Two shapes take turns.
+    clock = iter([0.5] * 6 + [float(repeat) for repeat in range(1, 8) for _ in range(6)])
+    monkeypatch.setattr(timing, "seconds", lambda run, xp, calls: next(clock))
+    found = timings([registry.device("cpu")], ((2, 3, 4), (5, 6, 7)))
+    assert [each.op.m for each in found] == [2, 2, 2, 5, 5, 5]
+    assert {(each.time_s, each.spread, each.precision) for each in found} == {(4.0, 0.75, "fp32")}
+    assert next(clock, None) is None
+
+
+# -- the whole ---------------------------------------------------------------------------------------------
+
+
+def test_a_real_machine_from_timing_to_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TARGETS, "cpu", SMALL)
+    monkeypatch.setattr(calibrate, "POWER_S", 1e-3)
+    monkeypatch.setattr(meter, "POWERCAP", tmp_path / "nothing")
+    path = tmp_path / "mine.toml"
+    text = calibrate_to("cpu:dram=lpddr5", path)
+    assert f"Preset: cpu:{path}:local" in text
+    assert f"NumPy {np.__version__}" in text
+    assert "threads: " in text
+    assert "Time error on products held out:         median" in text
+    assert "of 12 products" in text
+    assert "Package power is as it was, not measured. RAPL: unavailable" in text
+    device, written_values = registry.device(f"cpu:{path}:local"), tomllib.loads(path.read_text())["local"]
+    assert device.spec == f"cpu:{path}:local"
+    assert device.dram == "lpddr5"
+    assert device.call_s.certainty is Certainty.MEASURED
+    assert device.call_s.nominal == written_values["call_s"]["nominal"] > 0
+    assert device.call_s.source.startswith("hwsim calibrate on ")
+    assert device.package_power_w.certainty is Certainty.ASSUMED  # no counter, no measurement
+    assert device.vector_flop_per_s.nominal == registry.device("cpu").vector_flop_per_s.nominal
+    assert "No preset is written" in calibrate_to("cpu", None)
+
+
+def test_power_is_measured_where_there_is_a_counter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A package whose counter says 2 J more at each reading, and a clock that ticks 0.5 s at each look.
+    zone = tmp_path / "intel-rapl:0"
+    zone.mkdir()
+    (zone / "name").write_text("package-0")
+    (zone / "max_energy_range_uj").write_text("1000000000")
+    monkeypatch.setattr(meter, "POWERCAP", tmp_path)
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    joules, clock = iter(range(0, 100, 2)), iter(np.arange(0, 100, 0.5))
+    monkeypatch.setattr(meter, "microjoules", lambda path: float(next(joules)))
+    ticking = SimpleNamespace(perf_counter=lambda: float(next(clock)), sleep=lambda s: None)
+    monkeypatch.setattr(meter, "time", ticking)
+    monkeypatch.setattr(calibrate, "time", ticking)
+    powers, (said,) = calibrate.package_power(registry.device("cpu"))
+    # Waiting: looks at 0 and 0.5 s: 2 J / 0.5 s = 4 W. Working: from 1 s; looks at 1.5 and 2.0 s, which is long enough,
+    # and an end at 2.5 s: 2 J / 1.5 s = 1.333 W, within 1 ms / (1.5 s - 1 ms) and 61 uJ.
+    assert powers["idle_power_w"].nominal == pytest.approx(4)
+    assert powers["package_power_w"].nominal == pytest.approx(4 / 3)
+    width = (2 * 1e-3 / 1.499 + 2**-14) / 1.5
+    assert powers["package_power_w"].high - powers["package_power_w"].nominal == pytest.approx(width)
+    assert "package_power_w 1.33 (1.33 to 1.33) W" in said
+
+
+def test_what_cannot_be_calibrated_or_written_is_refused_before_work(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="device 'digital:int8' cannot be calibrated; can be: cpu, gpu"):
+        calibrate_to("digital:int8", None)
+    with pytest.raises(ConfigError, match=r"needs a file whose name ends in \.toml"):
+        calibrate_to("cpu", tmp_path / "mine.json")
+    with pytest.raises(ConfigError, match="there is no folder"):
+        calibrate_to("cpu", tmp_path / "none" / "mine.toml")
+
+
+def test_the_command_says_why_not(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    monkeypatch.setattr(sys, "argv", ["hwsim", "calibrate", "--device", "gpu"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("hwsim: CuPy is not installed: ")
+
+
+def test_values_as_toml() -> None:
+    values = {"a": None, "b": 'say "x"', "c": 2**25, "d": Quantity(1e-6, 2e-6, 3e-6, "s", Certainty.MEASURED)}
+    back = tomllib.loads("\n".join(f"{key} = {written(value)}" for key, value in values.items()))
+    assert back == {
+        "a": "none", "b": 'say "x"', "c": 33554432,
+        "d": {"nominal": 2e-6, "low": 1e-6, "high": 3e-6, "certainty": "measured", "source": "s"},
+    }  # fmt: skip
+    assert "exact = true" in written(Quantity(1, 1, 1, "s"))
+
+
+# -- cards -------------------------------------------------------------------------------------------------
+
+
+class Card(ModuleType):
+    """NumPy under CuPy's name, with a card that waits for nothing."""
+
+    def __init__(self, cards: int = 1) -> None:
+        super().__init__("cupy")
+        vars(self).update({name: value for name, value in vars(np).items() if not name.startswith("__")})
+        self.__version__ = "0.0"
+        runtime = SimpleNamespace(
+            getDeviceCount=lambda: cards, getDeviceProperties=lambda index: {"name": b"Made-up card"}
+        )
+        self.cuda = SimpleNamespace(runtime=runtime, Device=lambda: SimpleNamespace(synchronize=lambda: None))
+
+
+def test_without_cupy_and_without_a_card_are_two_things(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(ConfigError, match=r"^CuPy is not installed: pip install 'hwsim\[cuda12\]'"):
+        calibrate_to("gpu", None)
+    monkeypatch.setitem(sys.modules, "cupy", Card(cards=0))
+    with pytest.raises(ConfigError, match=r"^CuPy finds no usable GPU: the driver lists none; see: nvidia-smi$"):
+        calibrate_to("gpu", None)
+    broken = Card()
+
+    def fail() -> int:
+        raise RuntimeError("cudaErrorInsufficientDriver")
+
+    broken.cuda.runtime.getDeviceCount = fail
+    monkeypatch.setitem(sys.modules, "cupy", broken)
+    with pytest.raises(ConfigError, match=r"^CuPy finds no usable GPU: cudaErrorInsufficientDriver"):
+        calibrate_to("gpu", None)
+
+
+def test_a_card_is_fitted_by_the_model_of_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = TARGETS["gpu"]._replace(fitted=((16, 16, 16), (128, 128, 128), (1, 256, 256)), held_out=((6, 7, 5),))
+    monkeypatch.setitem(TARGETS, "gpu", target)
+    monkeypatch.setitem(sys.modules, "cupy", Card())
+    path = tmp_path / "card.toml"
+    text = calibrate_to("gpu:a100-80", path)
+    assert "gpu:a100-80 on Made-up card; CuPy 0.0" in text
+    assert "Energy is not fitted" in text
+    values = tomllib.loads(path.read_text())["local"]
+    assert values["sms"] == 108  # of the preset
+    assert values["power_cap_w"] == "none"  # measured rates are what the cap leaves
+    assert values["sustained_share"] == {
+        "nominal": 1.0, "exact": True, "certainty": "measured", "source": "within the measured rate",
+    }  # fmt: skip
+    assert set(values["flop_per_s"]) == {"fp32", "fp64"}

@@ -1,0 +1,732 @@
+"""Schedules: closed forms, hand-drawn timelines, SimPy as an independent engine, and the ledger's own sums."""
+
+import itertools
+import json
+import math
+import random
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+import hwsim
+from hwsim import cli, losses, ops
+from hwsim.arguments import model_and_data
+from hwsim.bill import shape_step
+from hwsim.cost import STEP_PHASES, Component, Elementwise, Kind, Op, Phase, Product, Role, Use
+from hwsim.device import Device
+from hwsim.errors import ConfigError
+from hwsim.ledger import Ledger, TileShape
+from hwsim.models.recompute import chained, coupled
+from hwsim.models.revnet import fixed_add, fixed_subtract
+from hwsim.nn import Network, dense, recurrent
+from hwsim.optim import SGD
+from hwsim.parameters import parameter
+from hwsim.pipeline import pipelined, traced_step
+from hwsim.report import gantt
+from hwsim.schedule import Schedule, Trace, schedule
+from hwsim.schedule.engine import GRAINS, Claim, Job, grains, list_schedule
+from hwsim.schedule.reference import simpy_schedule
+from hwsim.tape import Value
+from hwsim.train import loss_for
+
+EXACT = 1e-9  # relative
+
+
+def near(value: float) -> object:
+    return pytest.approx(value, rel=EXACT)
+
+
+def makespan(jobs: Sequence[Job]) -> float:
+    return max(list_schedule(jobs).finish_s)
+
+
+def pipeline(stage_s: Sequence[float], items: int) -> list[Job]:
+    """Items that go through stages, a machine each."""
+    width = len(stage_s)
+    return [
+        Job(stage_s[s], s, (item * width + s - 1,) if s else ()) for item in range(items) for s in range(width)
+    ]  # fmt: skip
+
+
+def random_jobs(rng: random.Random, count: int, machines: int, pools: int, times: Sequence[float]) -> list[Job]:
+    """A random graph; every tenth job or so takes no time."""
+    jobs = []
+    for i in range(count):
+        duration_s = 0.0 if rng.random() < 0.1 else rng.choice(times)
+        after = sorted(rng.sample(range(i), min(i, rng.choice((0, 1, 1, 2)))))
+        claims = [Claim(p, grains(rng.choice((0.1, 0.25, 1 / 3, 0.5, 1)))) for p in range(pools) if rng.random() < 0.4]
+        jobs.append(Job(duration_s, rng.randrange(machines), after, claims))
+    return jobs
+
+
+# -- the engine --------------------------------------------------------------------------------------------
+
+
+def test_one_machine_takes_the_serial_sum() -> None:
+    rng = random.Random(1)
+    jobs = random_jobs(rng, 400, 1, 0, [rng.random() for _ in range(50)])
+    assert makespan(jobs) == near(math.fsum(job.duration_s for job in jobs))
+
+
+def test_a_machine_for_every_job_takes_the_longest_path() -> None:
+    rng = random.Random(2)
+    times = [rng.random() for _ in range(50)]
+    jobs = [job._replace(machine=i) for i, job in enumerate(random_jobs(rng, 300, 1, 0, times))]
+
+    def longest_from(i: int) -> float:  # from the end backwards, where the engine goes forwards
+        followers = [j for j, job in enumerate(jobs) if i in job.after]
+        return jobs[i].duration_s + max((paths[j] for j in followers), default=0.0)
+
+    paths: dict[int, float] = {}
+    for i in reversed(range(len(jobs))):
+        paths[i] = longest_from(i)
+    assert makespan(jobs) == near(max(paths.values()))
+
+
+@pytest.mark.parametrize(("stages", "items"), [(1, 7), (5, 1), (6, 40)])
+def test_a_pipeline_fills_and_drains(stages: int, items: int) -> None:
+    # Equal stages of 0.3 s: the last item enters after (items - 1) stages, and takes all of them.
+    assert makespan(pipeline([0.3] * stages, items)) == near(0.3 * (stages + items - 1))
+
+
+def test_a_pipeline_goes_at_the_pace_of_its_slowest_stage() -> None:
+    rng = random.Random(3)
+    stage_s = [rng.random() for _ in range(9)]
+    for items in (1, 2, 100):
+        assert makespan(pipeline(stage_s, items)) == near(math.fsum(stage_s) + (items - 1) * max(stage_s))
+    assert makespan(pipeline(stage_s, 101)) - makespan(pipeline(stage_s, 100)) == near(max(stage_s))
+
+
+def test_a_flow_shop_of_unequal_items_obeys_its_recurrence() -> None:
+    # Items pass all machines in one order: C[i, s] = max(C[i - 1, s], C[i, s - 1]) + p[i, s] (Johnson 1954).
+    rng = random.Random(4)
+    times = [[rng.random() for _ in range(6)] for _ in range(30)]
+    done = [0.0] * 6
+    for item in times:
+        for s in range(6):
+            done[s] = max(done[s], done[s - 1] if s else 0.0) + item[s]
+    jobs = [Job(times[i][s], s, (6 * i + s - 1,) if s else ()) for i in range(30) for s in range(6)]
+    assert makespan(jobs) == near(done[-1])
+
+
+@pytest.mark.parametrize(("jobs", "units"), [(12, 1), (12, 3), (13, 3), (2, 5)])
+def test_jobs_that_share_units_go_in_rounds(jobs: int, units: int) -> None:
+    claims = (Claim(0, grains(1 / units)),)
+    assert makespan([Job(0.7, i, (), claims) for i in range(jobs)]) == near(0.7 * math.ceil(jobs / units))
+
+
+def test_parts_of_a_pool_that_make_the_whole_fit_in_it() -> None:
+    for parts in range(1, 200):
+        assert parts * grains(1 / parts) <= GRAINS
+    thirds = [Job(1.0, 0, (), (Claim(0, grains(1 / 3)),)), Job(1.0, 1, (), (Claim(0, grains(2 / 3)),))]
+    assert makespan(thirds) == 1.0
+
+
+def test_a_pool_serves_in_order_and_who_does_not_fit_holds_up_those_behind() -> None:
+    claims = [(Claim(0, grains(share)),) for share in (0.5, 1.0, 0.5)]
+    times = list_schedule([Job(1.0, i, (), claims[i]) for i in range(3)])
+    assert times.start_s == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_simpy_finds_the_same_times_to_the_last_bit(seed: int) -> None:
+    rng = random.Random(seed)
+    # Few different times make many things happen at one instant, where order matters.
+    times = (0.5, 1.0, 2.0, 3.0) if seed % 2 else [rng.random() for _ in range(20)]
+    jobs = random_jobs(rng, rng.randrange(1, 90), rng.randrange(1, 9), rng.randrange(4), times)
+    found = list_schedule(jobs)
+    assert found == simpy_schedule(jobs)
+    for i, job in enumerate(jobs):
+        assert all(found.finish_s[j] <= found.start_s[i] for j in job.after)
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        Job(-1.0, 0),
+        Job(math.nan, 0),
+        Job(math.inf, 0),
+        Job(1.0, 0, (0,)),
+        Job(1.0, 0, (-1,)),
+        Job(1.0, 0, (), (Claim(0, GRAINS + 1),)),
+        Job(1.0, 0, (), (Claim(0, 0),)),
+        Job(1.0, 0, (), (Claim(1, 1), Claim(0, 1))),
+    ],
+)
+def test_jobs_that_cannot_be_scheduled_are_refused(job: Job) -> None:
+    for engine in (list_schedule, simpy_schedule):
+        with pytest.raises(ConfigError, match="job 0"):
+            engine([job])
+
+
+def test_nothing_to_do_takes_no_time() -> None:
+    assert list_schedule([]) == simpy_schedule([]) == ([], [])
+
+
+# -- devices and networks with numbers that can be added by hand -----------------------------------------------
+
+
+class Clerk(Device):
+    """A host that works on gradients for half a second each, and on all else for no time."""
+
+    name = "clerk"
+    host = None
+    adds_s: float = parameter(0.0, unit="s", doc="elementwise work on weights")
+
+    @property
+    def components(self) -> Mapping[str, Component]:
+        return {"desk": Component(energy_j=0.5, time_s=0.5, static_power_w=1.0, idle_power_w=0.2)}
+
+    def activity(self, op: Op) -> Mapping[str, Use] | None:
+        if isinstance(op, Elementwise):
+            return {"desk": Use(2 * self.adds_s)} if op.name == "momentum" else {}
+        return {"desk": Use(1)} if op.kind is Kind.GRADIENT else None
+
+
+class Arrays(Device):
+    """An array for every tile: two seconds forwards, three backwards, five for a move."""
+
+    name = "arrays"
+    host: str | Device | None = parameter(Clerk(), doc="whose clerk works on gradients")
+    forward_s: float = parameter(2.0, unit="s", doc="of a forward product; 0: one a column")
+    backward_s: float = parameter(3.0, unit="s", doc="of a backward product")
+    move_s: float = parameter(5.0, unit="s", doc="of an update")
+    release_s: float = parameter(0.0, unit="s", doc="of a release; 0: nothing is held")
+    in_place: bool = parameter(False, doc="whether it moves by outer products")
+    converters: float = parameter(0.0, doc="that a forward product takes, for one second")
+
+    @property
+    def components(self) -> Mapping[str, Component]:
+        return {
+            "core": Component(energy_j=1.0, time_s=1.0, static_power_w=4.0, idle_power_w=0.5),
+            "adc": Component(Role.CONVERTER, time_s=1.0, static_power_w=1.0 if self.converters else 0.0),
+        }
+
+    def installed(self, tiles: Sequence[TileShape]) -> Mapping[str, float]:
+        return {"core": len(tiles), "adc": len(tiles) * self.converters}
+
+    def activity(self, op: Op) -> Mapping[str, Use] | None:
+        if isinstance(op, Elementwise):  # an activation of its own takes a second either way
+            return {"core": Use(1.0)} if op.name in ("device", "device_backward") else None
+        if op.kind in (Kind.GRADIENT, Kind.PRODUCT) or (op.kind is Kind.UPDATE_OUTER and not self.in_place):
+            return None
+        if op.kind is Kind.RELEASE:
+            return {"core": Use(self.release_s)} if self.release_s else None
+        if op.kind is Kind.FORWARD:
+            converted = {"adc": Use(self.converters, self.converters)} if self.converters else {}
+            return {"core": Use(self.forward_s or float(op.n)), **converted}
+        times = {Kind.BACKWARD: self.backward_s, Kind.UPDATE: self.move_s, Kind.UPDATE_OUTER: self.move_s}
+        return {"core": Use(times.get(op.kind, 0.0))}
+
+    def activation_parameters(self, n: int) -> Mapping[str, tuple[int, ...]]:
+        return {"threshold": (n,)}
+
+
+class Chain:
+    """Dense layers of given widths, without bias."""
+
+    def __init__(self, *widths: int, activation: str | None = None) -> None:
+        self.widths = widths
+        self.activation = activation
+        self.input_shape = (4,)
+
+    def __call__(self, net: Network, x: Value) -> Value:
+        for i, width in enumerate(self.widths):
+            x = dense(net, f"layer{i}", x, width, bias=False, activation=self.activation)
+        return x
+
+
+def traced(model: object, device: Device, micro_batches: int, optimizer: str = "sgd") -> Trace:
+    """One step on eight rows."""
+    return traced_step(
+        model, device, (), losses.cross_entropy, batch=8, optimizer=optimizer, micro_batches=micro_batches
+    )  # type: ignore[arg-type]  # fmt: skip
+
+
+def starts(found: Schedule, what: object, layer: str) -> list[tuple[float, float]]:
+    """Start and end of a layer's operations of one kind (or elementwise name)."""
+    return [
+        (found.start_s[i], found.finish_s[i])
+        for i, task in enumerate(found.tasks)
+        if task.layer == layer and (task.op.kind if isinstance(task.op, Product) else task.op.name) == what
+    ]
+
+
+def test_two_micro_batches_on_two_tiles_and_a_host_as_drawn_by_hand() -> None:
+    # tile 0:  F1 0-2, F2 2-4;                                  U 12.5-17.5 (its last gradient is there at 12.5)
+    # tile 1:          F1 2-4, B1 4-7, F2 7-9, B2 9-12,         U 12-17     (nothing reads it after 12)
+    # clerk:           gradients of layer 1 at 4 and 9, of layer 0 at 7 and 12, half a second each
+    found = schedule(traced(Chain(3, 2), Arrays(), 2))
+    assert starts(found, Kind.FORWARD, "layer0") == [(0, 2), (2, 4)]
+    assert starts(found, Kind.FORWARD, "layer1") == [(2, 4), (7, 9)]
+    assert starts(found, Kind.BACKWARD, "layer1") == [(4, 7), (9, 12)]
+    assert starts(found, Kind.BACKWARD, "layer0") == []
+    assert starts(found, Kind.GRADIENT, "layer1") == [(4, 4.5), (9, 9.5)]
+    assert starts(found, Kind.GRADIENT, "layer0") == [(7, 7.5), (12, 12.5)]
+    assert starts(found, Kind.UPDATE, "layer1") == [(12, 17)]
+    assert starts(found, Kind.UPDATE, "layer0") == [(12.5, 17.5)]
+    assert found.makespan_s == 17.5
+    assert found.serial_s == 4 * 2 + 2 * 3 + 2 * 5 + 4 * 0.5
+    assert {r.label: s for r, s in found.busy_s.items()} == {"arrays layer0/w": 9, "arrays layer1/w": 15, "clerk": 2}
+    assert {r.label: u for r, u in found.utilisation.items()}["arrays layer1/w"] == near(15 / 17.5)
+    assert found.component_utilisation == {("arrays", "core"): near(24 / 2 / 17.5), ("clerk", "desk"): near(2 / 17.5)}
+
+
+def test_idle_energy_is_that_of_the_makespan() -> None:
+    # As above: one of the two arrays works at any time from 0 to 17.5; the clerk works for 2 s and waits for 15.5.
+    found = schedule(traced(Chain(3, 2), Arrays(), 2))
+    assert found.energy_j == {
+        ("arrays", "dynamic"): 24.0,  # 1 J a second of an array
+        ("arrays", "static"): 2 * 4.0 * 17.5,
+        ("arrays", "idle"): 0.0,
+        ("clerk", "dynamic"): 4 * 0.5,
+        ("clerk", "static"): 1.0 * 2,
+        ("clerk", "idle"): near(0.2 * 15.5),
+    }
+    # One after the other the arrays work for 24 s and wait for the clerk's 2 s, and the clerk for 24 s.
+    assert found.serial_energy_j["arrays", "static"] == near(2 * 4.0 * 24)
+    assert found.serial_energy_j["arrays", "idle"] == near(2 * 0.5 * 2)
+    assert found.serial_energy_j["clerk", "idle"] == near(0.2 * 24)
+    assert found.total_j == near(24 + 140 + 2 + 2 + 3.1)
+
+
+def test_arithmetic_of_a_layer_stands_between_its_gradients_and_its_move() -> None:
+    # One micro-batch: F 0-2 and 2-4; gradient of layer 1 at 4-4.5, its momentum (1 s) 4.5-5.5; B 4-7; gradient of
+    # layer 0 at 7-7.5, its momentum 7.5-8.5. Layer 1 moves when it is read no more (7), layer 0 at 8.5.
+    found = schedule(traced(Chain(3, 2), Arrays(host=Clerk(adds_s=1.0)), 1, "momentum"))
+    assert starts(found, "momentum", "layer1") == [(4.5, 5.5)]
+    assert starts(found, "momentum", "layer0") == [(7.5, 8.5)]
+    assert starts(found, Kind.UPDATE, "layer1") == [(7, 12)]
+    assert starts(found, Kind.UPDATE, "layer0") == [(8.5, 13.5)]
+
+
+def test_what_a_tile_holds_is_released_after_its_last_use() -> None:
+    # Layer 1 is read backwards until 7, and its gradient is there at 4.5; layer 0 waits for its gradient until 7.5.
+    found = schedule(traced(Chain(3, 2), Arrays(release_s=1.0), 1))
+    assert starts(found, Kind.RELEASE, "layer1") == [(7, 8)]
+    assert starts(found, Kind.RELEASE, "layer0") == [(7.5, 8.5)]
+    assert starts(found, Kind.UPDATE, "layer1") == [(8, 13)]
+    assert starts(found, Kind.UPDATE, "layer0") == [(8.5, 13.5)]
+
+
+def test_an_activation_of_the_substrate_has_hardware_of_its_own() -> None:
+    # First micro-batch: F 0-2, activation 2-3, F 3-5, activation 5-6 and back 6-7, B 7-10, activation back 10-11.
+    # Second: F 2-4, 4-5, F 5-7, 7-8 (the activation is free again at 7) and back 8-9, B when its tile is free, 10-13.
+    found = schedule(traced(Chain(3, 2, activation="device"), Arrays(), 2))
+    assert starts(found, "device", "layer0") == [(2, 3), (4, 5)]
+    assert starts(found, "device", "layer1") == [(5, 6), (7, 8)]
+    assert starts(found, "device_backward", "layer1") == [(6, 7), (8, 9)]
+    assert starts(found, Kind.BACKWARD, "layer1") == [(7, 10), (10, 13)]
+    assert starts(found, "device_backward", "layer0") == [(10, 11), (13, 14)]
+    assert {machine.tile for machine in found.machines} >= {"layer0/w", "layer0/activation", "layer1/activation"}
+
+
+def test_a_gradient_holds_nobody_up() -> None:
+    # Back through the last activation 6-7; B 7-7.25 while the clerk forms the gradient, 7-7.5; on at 7.25.
+    found = schedule(traced(Chain(3, 2, activation="device"), Arrays(backward_s=0.25), 1))
+    assert starts(found, Kind.GRADIENT, "layer1") == [(7, 7.5)]
+    assert starts(found, "device_backward", "layer0") == [(7.25, 8.25)]
+
+
+def test_moves_in_place_wait_for_their_operands() -> None:
+    # The first layer is never read backwards: its errors are there when those of the second have come through, at 7,
+    # and of the second micro-batch at 12, as drawn above. One move a micro-batch, one after the other, at the end.
+    found = schedule(traced(Chain(3, 2), Arrays(in_place=True), 1))
+    assert starts(found, Kind.UPDATE_OUTER, "layer0") == starts(found, Kind.UPDATE_OUTER, "layer1") == [(7, 12)]
+    found = schedule(traced(Chain(3, 2), Arrays(in_place=True), 2))
+    assert starts(found, Kind.UPDATE_OUTER, "layer0") == [(12, 17), (17, 22)]
+
+
+def test_a_gradient_is_added_to_that_of_the_micro_batch_before() -> None:
+    trace = traced(Chain(3), Arrays(), 3)
+    formed = [i for i, task in enumerate(trace.tasks) if task.op[0] is Kind.GRADIENT]
+    added = [i for i, task in enumerate(trace.tasks) if task.op[0] == "accumulate"]
+    assert [trace.tasks[i].after for i in added] == [(formed[0], formed[1]), (added[0], formed[2])]
+    rows = [task.op.m for task in trace.tasks if isinstance(task.op, Product) and task.op.kind is Kind.FORWARD]
+    assert rows == [3, 3, 2]  # of eight
+
+
+class Recurrence:
+    """Two steps of a recurrent layer, and the last state through a second layer."""
+
+    input_shape = (2, 4)
+
+    def __call__(self, net: Network, x: Value) -> Value:
+        states = recurrent(net, "cell", x, 3)
+        return dense(net, "last", net.apply(ops.at(1), states), 2, bias=False)
+
+
+def test_pieces_of_a_gradient_come_together_before_it_is_used() -> None:
+    # F: w 0-2 for both steps, u 2-4, last 4-6. B: last 6-9, u 9-12. The inputs of step 1 have their gradient at 9, and
+    # those of step 0 at 12: u's gradient is formed at 9, w's at 12, when both pieces are there.
+    found = schedule(traced(Recurrence(), Arrays(), 1))
+    assert starts(found, Kind.FORWARD, "cell") == [(0, 2), (2, 4)]
+    assert starts(found, Kind.BACKWARD, "cell") == [(9, 12)]
+    assert starts(found, Kind.GRADIENT, "cell") == [(9, 9.5), (12, 12.5)]
+
+
+class Branches:
+    """Two layers side by side, whose sum goes through a third."""
+
+    input_shape = (4,)
+
+    def __call__(self, net: Network, x: Value) -> Value:
+        x = dense(net, "first", x, 4, bias=False)
+        left, right = (dense(net, name, x, 4, bias=False) for name in ("left", "right"))
+        return dense(net, "last", net.apply(ops.add, left, right), 2, bias=False)
+
+
+def test_branches_run_side_by_side_and_their_gradients_meet() -> None:
+    # F: first 0-2, left and right 2-4, last 4-6. B: last 6-9, left and right 9-12; their sum goes back to first.
+    found = schedule(traced(Branches(), Arrays(), 1))
+    assert starts(found, Kind.FORWARD, "left") == starts(found, Kind.FORWARD, "right") == [(2, 4)]
+    assert starts(found, Kind.FORWARD, "last") == [(4, 6)]
+    assert starts(found, Kind.BACKWARD, "left") == starts(found, Kind.BACKWARD, "right") == [(9, 12)]
+    assert [start for start, _ in starts(found, Kind.GRADIENT, "first")] == [12]
+
+
+class Uneven:
+    """Halves of a layer's output, of which one goes through two more layers and the other through one."""
+
+    input_shape: tuple[int, ...] = (2, 4)
+
+    def __init__(self, longer: int) -> None:
+        self.longer = longer
+
+    def __call__(self, net: Network, x: Value) -> Value:
+        x = dense(net, "first", x, 3, bias=False)
+        ends = []
+        for i in range(2):
+            way = self.way(net, x, i)
+            if i == self.longer:
+                way = dense(net, "more", way, 3, bias=False)
+            ends.append(dense(net, f"last{i}", way, 2, bias=False))
+        return net.apply(ops.add, *ends)
+
+    def way(self, net: Network, x: Value, i: int) -> Value:
+        return net.apply(ops.at(i), x)
+
+
+class Forked(Uneven):
+    """The whole output of a layer both ways."""
+
+    input_shape = (4,)
+
+    def way(self, net: Network, x: Value, i: int) -> Value:
+        return x
+
+
+@pytest.mark.parametrize("model", [Uneven, Forked])
+@pytest.mark.parametrize("longer", [0, 1])
+def test_gradients_that_meet_wait_for_the_last_of_them(model: type[Uneven], longer: int) -> None:
+    # F: first 0-2, the shorter way 2-4, the longer 2-6. B, when both have met: the shorter 6-9, the longer 6-12.
+    found = schedule(traced(model(longer), Arrays(), 1))
+    assert starts(found, Kind.BACKWARD, f"last{1 - longer}") == [(6, 9)]
+    assert starts(found, Kind.BACKWARD, "more") == [(9, 12)]
+    assert starts(found, Kind.GRADIENT, "first") == [(12, 12.5)]
+
+
+class Coupling:
+    """A sum that is written over one of its terms; what its branch had read is computed again on the way back."""
+
+    input_shape = (4,)
+
+    def __call__(self, net: Network, x: Value) -> Value:
+        def branch(net: Network, x: Value) -> Value:
+            return dense(net, "branch", x, 3, bias=False)
+
+        a, b = (dense(net, name, x, 3, bias=False) for name in "ab")
+        return dense(net, "last", coupled(net, a, b, branch, fixed_add, fixed_subtract), 2, bias=False)
+
+
+def test_what_is_computed_again_waits_for_its_gradient() -> None:
+    # F: a and b 0-2, branch 2-4, last 4-6. B: last 6-9; then the branch again, 9-11, and back, 11-14, before either
+    # term has its gradient: b's is formed 14-14.5, a's 14.5-15.
+    found = schedule(traced(Coupling(), Arrays(), 1))
+    assert starts(found, Kind.FORWARD, "branch") == [(2, 4), (9, 11)]
+    assert starts(found, Kind.BACKWARD, "branch") == [(11, 14)]
+    assert starts(found, Kind.GRADIENT, "branch") == [(11, 11.5)]
+    assert starts(found, Kind.FORWARD, "last") == [(4, 6)]
+    assert starts(found, Kind.GRADIENT, "b") == [(14, 14.5)]
+    assert starts(found, Kind.GRADIENT, "a") == [(14.5, 15)]
+
+
+class Chained:
+    """Three layers, of which at most two keep their result; moves as in the best pebbling of three segments."""
+
+    input_shape = (4,)
+
+    def __call__(self, net: Network, x: Value) -> Value:
+        def segment(name: str) -> Callable[[Network, Value], Value]:
+            return lambda net, x: dense(net, name, x, 3, bias=False)
+
+        x = chained(net, x, [segment(name) for name in "abc"], (1, 2, -1, 3, 1, -3, -2, -1))
+        return dense(net, "last", x, 2, bias=False)
+
+
+def test_segments_that_are_computed_again_wait_for_their_gradient() -> None:
+    # F: a, b, c, last 0-8; B: last 8-11. Before c goes back, a is computed again: 11-13. Tiles wait for nobody else,
+    # so that c goes back 11-14 meanwhile, b 14-17, and the gradient of a, which has no error to send on, is at 17.
+    found = schedule(traced(Chained(), Arrays(), 1))
+    assert starts(found, Kind.FORWARD, "a") == [(0, 2), (11, 13)]
+    assert starts(found, Kind.BACKWARD, "c") == [(11, 14)]
+    assert starts(found, Kind.BACKWARD, "b") == [(14, 17)]
+    assert starts(found, Kind.GRADIENT, "a") == [(17, 17.5)]
+
+
+class Tied:
+    """One tile that is read from both sides, under two layers."""
+
+    input_shape = (4,)
+
+    def __call__(self, net: Network, x: Value) -> Value:
+        x = dense(net, "first", x, 3, bias=False)
+        with net.layer("there"):
+            tile = net.tile("w", (3, 2), lambda rng, shape: rng.standard_normal(shape))
+            x = net.linear(tile, x)
+        with net.layer("back"):
+            return net.linear_transposed(tile, x)
+
+
+def test_a_tied_tile_moves_once_after_everything_that_reads_it() -> None:
+    # 'there' is read forwards 2-4; 'back' reads its other side 4-7, and on the way back its first one 7-9; then the
+    # gradient goes through 'there' 9-12. Two gradients add up (clerk: 7-7.5 and 9-9.5); it moves at 12.
+    found = schedule(traced(Tied(), Arrays(), 1))
+    assert starts(found, Kind.BACKWARD, "back") == [(4, 7)]
+    assert starts(found, Kind.FORWARD, "back") == [(7, 9)]
+    assert starts(found, Kind.BACKWARD, "there") == [(9, 12)]
+    moves = [i for i, task in enumerate(found.tasks) if task.tile == "there/w" and task.phase is Phase.UPDATE]
+    assert [found.start_s[i] for i in moves] == [12]
+
+
+@pytest.mark.parametrize("micro_batches", [1, 3, 8])
+def test_layers_on_tiles_fill_and_drain(micro_batches: int) -> None:
+    device = Arrays(forward_s=0.7, backward_s=0.0, move_s=0.0)
+    trace = traced(Chain(5, 5, 5, 2), device, micro_batches)
+    forwards = [i for i, task in enumerate(trace.tasks) if task.phase is Phase.FORWARD]
+    found = schedule(trace)
+    assert max(found.finish_s[i] for i in forwards) == near(0.7 * (4 + micro_batches - 1))
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2, 7])
+def test_layers_on_tiles_go_at_the_pace_of_the_widest(micro_batches: int) -> None:
+    widths = (3, 7, 5, 2)  # a second a column
+    trace = traced(Chain(*widths), Arrays(forward_s=0.0, backward_s=0.0, move_s=0.0), micro_batches)
+    found = schedule(trace)
+    forwards = [i for i, task in enumerate(trace.tasks) if task.phase is Phase.FORWARD]
+    assert max(found.finish_s[i] for i in forwards) == near(sum(widths) + (micro_batches - 1) * max(widths))
+
+
+def test_tiles_that_share_all_converters_take_turns() -> None:
+    device = Arrays(forward_s=1.0, backward_s=0.0, move_s=0.0, converters=2.0)
+    trace = traced(Chain(5, 5, 2), device, 4)
+    alone, together = schedule(trace), schedule(trace, shared={"adc": 2})
+    assert starts(alone, Kind.FORWARD, "layer2")[-1][1] == near(3 + 4 - 1)
+    assert starts(together, Kind.FORWARD, "layer2")[-1][1] == near(3 * 4)  # all twelve, one after the other
+    assert together == schedule(trace, shared={"adc": 2}, engine=simpy_schedule)
+    # A half of what one product would take makes each product twice as long.
+    assert starts(schedule(trace, shared={"adc": 1}), Kind.FORWARD, "layer2")[-1][1] == near(2 * 3 * 4)
+    pool = together.pools[0]
+    assert together.busy_s[pool] == near(12.0)
+    # Of six converters two are left, of 1 W each, beside three cores of 4 W.
+    assert together.static_power_w[device.spec] == near(3 * 4 + 2)
+    assert alone.static_power_w[device.spec] == near(3 * 4 + 6)
+    assert together.idle_power_w[device.spec] == near(3 * 0.5 + 2)
+
+
+class Shelves(Arrays):
+    """One machine, whose memory grows with what it holds."""
+
+    name = "shelves"
+
+    @property
+    def components(self) -> Mapping[str, Component]:
+        return {"core": Component(time_s=1.0), "memory": Component(Role.ON_CHIP_MEMORY, static_power_w=1.0)}
+
+    def installed(self, tiles: Sequence[TileShape]) -> Mapping[str, float]:
+        return {"core": 1.0, "memory": len(tiles)}
+
+
+def test_memory_that_grows_makes_no_second_machine() -> None:
+    found = schedule(traced(Chain(5, 2), Shelves(), 2))
+    assert starts(found, Kind.FORWARD, "layer0") == [(0, 2), (7, 9)]  # between them F and B of layer 1
+    assert [machine.label for machine in found.machines] == ["shelves", "clerk"]
+
+
+def test_stages_that_share_a_resonator_take_the_serial_sum() -> None:
+    trace = traced(Chain(5, 5, 5, 2), Arrays(host=Clerk(), forward_s=1.5), 8)
+    found = schedule(trace, shared={"core": 1})
+    assert found.busy_s[found.pools[0]] == near(8 * 4 * 1.5 + 8 * 3 * 3 + 4 * 5)
+    spans = sorted(
+        (found.start_s[i], found.finish_s[i]) for i, task in enumerate(trace.tasks) if task.device.name == "arrays"
+    )
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
+
+
+@pytest.mark.parametrize(("headroom_w", "seconds"), [(1.2, 2 * 2 * 4), (2.5, 2 * (2 + 4 - 1))])
+def test_a_power_cap_holds_for_all_tiles_together(headroom_w: float, seconds: float) -> None:
+    # A product of 2 J in 2 s takes 1 W beside the static 8 W of two arrays: two at once need 2 W.
+    device = Arrays(backward_s=0.0, move_s=0.0, power_cap_w=8.0 + headroom_w)
+    trace = traced(Chain(5, 2), device, 4)
+    forwards = [i for i, task in enumerate(trace.tasks) if task.phase is Phase.FORWARD]
+    found = schedule(trace)
+    assert max(found.finish_s[i] for i in forwards) == near(seconds)
+
+
+@pytest.mark.parametrize("shared", [{"nothing": 1.0}, {"core": 0.0}, {"core": math.inf}, {"core": math.nan}])
+def test_what_cannot_be_shared_is_refused(shared: Mapping[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(shared))):
+        schedule(traced(Chain(2), Arrays(), 1), shared=shared)
+
+
+def test_only_shapes_are_followed_and_every_micro_batch_has_a_row() -> None:
+    trace = Trace()
+    with pytest.raises(ConfigError, match="shape_only"):
+        trace.follow(Network(Chain(2), Arrays(), ledger=trace), SGD(0.1))
+    for micro_batches in (0, 9):
+        with pytest.raises(ConfigError, match="from 1 to 8"):
+            traced(Chain(2), Arrays(), micro_batches)
+
+
+# -- the built-in devices --------------------------------------------------------------------------------------
+
+CASES = [
+    ("mlp", "digital:int8"),
+    ("mlp", "gpu:h100"),
+    *((model, "crossbar") for model in ("mlp", "gpt", "rnn", "revnet")),
+]
+
+
+@pytest.mark.parametrize(("model", "device"), CASES)
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_tasks_are_the_calls_of_a_step_and_one_after_the_other_cost_what_the_ledger_says(
+    model: str, device: str, optimizer: str
+) -> None:
+    network, data, _ = model_and_data(model, None)
+    substrate = hwsim.device(device)
+    step = shape_step(network, data, substrate, 16, optimizer)
+    trace = traced_step(network, substrate, data.y_train.shape[1:], loss_for(data), batch=16, optimizer=optimizer)
+    assert trace.calls == step.calls
+    counted = Ledger()
+    for task in trace.tasks:
+        with counted.scope(layer=task.layer, phase=task.phase):
+            counted.charge(task.device, task.op)
+    assert counted.calls == {cell: calls for cell, calls in step.calls.items() if cell[1] is not Phase.SETUP}
+    found = schedule(trace)
+    energy = step.energy(("device", "part"), phases=STEP_PHASES)
+    assert found.serial_s == near(float(step.total_s(phases=STEP_PHASES)))
+    assert math.fsum(found.serial_energy_j.values()) == near(math.fsum(energy.values()))
+    for label in step.devices().values():
+        assert found.serial_energy_j[label, "idle"] == pytest.approx(energy.get((label, "idle"), 0.0), rel=EXACT)
+
+
+@pytest.mark.parametrize(("model", "device"), CASES)
+def test_no_schedule_breaks_its_bounds_and_simpy_finds_the_same(model: str, device: str) -> None:
+    network, data, _ = model_and_data(model, None)
+    trace = traced_step(
+        network, hwsim.device(device), data.y_train.shape[1:], loss_for(data), batch=16, micro_batches=4
+    )
+    found = schedule(trace)
+    assert found == schedule(trace, engine=simpy_schedule)
+    assert max(found.busy_s.values()) <= found.makespan_s * (1 + EXACT)
+    assert found.makespan_s <= found.serial_s * (1 + EXACT)
+    for device_spec, busy_s in found.device_busy_s.items():
+        machines = [seconds for resource, seconds in found.busy_s.items() if resource.device == device_spec]
+        assert max(machines, default=0.0) <= busy_s * (1 + EXACT)
+        assert busy_s <= math.fsum(machines) * (1 + EXACT)
+    moved: dict[str, float] = {}
+    for i in reversed(range(len(trace.tasks))):
+        task = trace.tasks[i]
+        if task.tile and task.phase is Phase.UPDATE:
+            moved[task.tile] = min(found.start_s[i], moved.get(task.tile, math.inf))
+        elif task.tile and task.tile in moved:
+            assert found.finish_s[i] <= moved[task.tile]
+    assert moved
+
+
+@pytest.mark.parametrize("device", ["gpu:h100", "digital:int8"])
+def test_a_single_processor_overlaps_nothing(device: str) -> None:
+    network, data, _ = model_and_data("mlp", None)
+    found = pipelined(network, data, hwsim.device(device), batch=16)
+    assert found.micro_batches == 1
+    assert found.quickest.makespan_s == near(found.whole.serial_s)
+    assert found.quickest.total_j == near(math.fsum(found.whole.serial_energy_j.values()))
+    assert [machine.tile for machine in found.quickest.machines] == [""]
+
+
+def test_tiles_of_a_crossbar_overlap_each_other_and_its_host() -> None:
+    network, data, _ = model_and_data("mlp", None)
+    found = pipelined(network, data, hwsim.device("crossbar"), batch=16)
+    tiles = {machine.tile for machine in found.quickest.machines}
+    assert tiles == {"", "fc1/w", "fc2/w"}
+    # Two tiles whose moves alone take nearly all of the time: not quicker than by two, but nearly so.
+    assert 0.5 * found.whole.serial_s < found.quickest.makespan_s < 0.6 * found.whole.serial_s
+
+
+# -- reports ---------------------------------------------------------------------------------------------------
+
+
+def test_bars_join_what_follows_without_a_gap() -> None:
+    found = schedule(traced(Chain(3, 2), Arrays(), 2))
+    bars = found.bars()
+    assert [bar for bar in bars if bar[0] == 0] == [
+        (0, "forward", 0, 0.0, 2.0),
+        (0, "forward", 1, 2.0, 4.0),
+        (0, "update", 2, 12.5, 17.5),
+    ]
+    one = schedule(traced(Chain(3), Arrays(backward_s=0.0, host=Arrays().host), 1))
+    assert len(one.bars()) == 3  # forward, gradient, move
+
+
+def test_the_chart_is_drawn_and_the_text_has_both_times(tmp_path: Path) -> None:
+    network, data, _ = model_and_data("xor", None)
+    found = {
+        name: pipelined(network, data, device, batch=4).as_dict()
+        for name, device in (("mine", Arrays()), ("free", hwsim.device("ideal")))
+    }
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    text = gantt.written(found, tmp_path / "figure.png")
+    line = next(line for line in text.splitlines() if line.startswith("mine"))
+    serial_s, makespan_s = found["mine"]["whole_serial_s"], found["mine"]["makespan_s"]
+    assert f"{serial_s:.3g} s" in line
+    assert f"{makespan_s:.3g} s" in line
+    assert f"{serial_s / makespan_s:.2f}x" in line
+    assert next(line for line in text.splitlines() if line.startswith("free")).split()[1:] == ["-"] * 8
+    assert (tmp_path / "figure-schedule.png").read_bytes().startswith(b"\x89PNG")
+    nothing = {"free": found["free"]}
+    assert "figure" not in gantt.written(nothing, tmp_path / "other.png")
+    with pytest.raises(ConfigError, match="nothing to draw"):
+        gantt.draw(nothing, tmp_path / "other.png")
+
+
+@pytest.mark.parametrize(
+    ("time_s", "unit", "number"), [(1.5e-5, "us", 15), (0.2, "ms", 200), (7, "s", 7), (3e-9, "ns", 3)]
+)
+def test_time_has_a_unit_that_fits(time_s: float, unit: str, number: float) -> None:
+    factor, found = gantt.time_unit(time_s)
+    assert (found, factor * time_s) == (unit, pytest.approx(number))
+
+
+def test_compare_schedules_where_it_is_asked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = "compare --model xor --devices digital,crossbar --epochs 1 --seeds 1 --learning-rates 0.3 --target 0.5"
+
+    def status(*more: str) -> object:
+        monkeypatch.setattr(sys, "argv", ["hwsim", *words.split(), *more])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code
+
+    assert status("--schedule", "pipelined", "--json", "c.json") == 0
+    out = capsys.readouterr().out
+    assert "Serial and scheduled time of one training step" in out
+    found = json.loads(Path("c.json").read_text())["schedule"]
+    assert list(found) == ["digital", "crossbar"]
+    assert found["crossbar"]["makespan_s"] < found["crossbar"]["whole_serial_s"]
+    assert Path("hwsim-compare-schedule.png").is_file()
+    assert status("--schedule", "soon") == 2
+    assert "no schedule 'soon'; known: pipelined" in capsys.readouterr().err
