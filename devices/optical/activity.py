@@ -1,0 +1,191 @@
+"""What optics does for every operation, from shapes alone: how often each of its components acts.
+
+A matrix lies on units of up to `inputs` x `outputs`, each cut to measure, with its own modulators, detectors and
+converters on both sides; all units of a matrix work side by side. A homodyne unit is one for all matrices: `lanes` x
+`outputs` pairs of detectors, on which blocks of results take turns.
+
+What one action is, which is also the unit of what runs record:
+
+- symbol: one vector's time in the optics (of homodyne: one pair of values in every detector).
+- modulator: one bit of one value. dac, adc, mac, add: one value. buffer_*: one bit. tap: one power of one shifter.
+- flight: one column of MZIs, or the path of other optics. settle: one new matrix. driver: one phase, pixel or ring.
+- phase: pi of one phase shifter, set by programming; recorded as it is, and without a price: what it takes to hold it
+  is static power, at the expected `mean_phase` (`wear` says the actual power).
+- flop: of the host that decomposes a matrix. Singular values 21 N^3 (Golub and Van Loan, recalled), and for every MZI
+  of a mesh 28 for each of two thirds of its n elements (derived).
+- saturation: the light of one absorber for one symbol at its saturation intensity. Recorded: the sum of intensities.
+- absorber: one value in one absorber.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from hwsim.cost import Elementwise, Kind, Op, Product, Use
+from hwsim.devices.optical.decomposition import layout_of
+from hwsim.devices.optical.device import Optics
+
+VALUE_BITS = 16  # of inputs, errors and results in the buffers (assumed)
+SENDS = 9  # of a vector, to train phases: 3 through either mesh and 3 to the attenuators, for 2 readings or 3
+SLOPE_FLOPS = 20  # of one absorber's derivative, worked out in electronics (assumed)
+ON_HOST = (Kind.PRODUCT, Kind.RELEASE)
+
+Uses = Mapping[str, Use]
+
+
+class Counts(Optics):
+    """The actions of every operation."""
+
+    # -- where weights lie -------------------------------------------------------------------------------
+
+    def blocks(self, k: int, n: int) -> Iterator[tuple[int, int, int]]:
+        """The units of a matrix: how many, their inputs and outputs."""
+        for rows, inputs in pieces(k, self.inputs):
+            for cols, outputs in pieces(n, self.outputs):
+                yield rows * cols, inputs, outputs
+
+    def elements(self, k: int, n: int) -> int:
+        """Phases, attenuators, pixels or rings of a matrix."""
+        if self.optics == "mesh":
+            return sum(count * (a * a + b * b + min(a, b)) for count, a, b in self.blocks(k, n))
+        return k * n if self.reprogrammed else 0
+
+    def shifters(self, k: int, n: int) -> int:
+        """Phase shifters of a matrix; attenuators and rings count as one."""
+        return self.elements(k, n) if self.optics in ("mesh", "microring") else 0
+
+    def depth(self, k: int, n: int) -> int:
+        """Columns of MZIs that light passes on its way, the attenuators being one."""
+        if self.optics != "mesh":
+            return 1
+        first, second = (layout_of(self.mesh_kind, modes) for modes in (k, n))
+        return len(first.columns) + 1 + len(second.columns)
+
+    def launched_over_detected(self, k: int, n: int) -> float:
+        """Photons that the laser gives for one that is detected, in a unit of k inputs and n outputs."""
+        passed = 10 ** (-(self.modulator_loss_db.nominal + self.path_loss_db.nominal) / 10)
+        columns = self.depth(k, n) if self.optics == "mesh" else 0
+        passed *= 10 ** (-self.column_loss_db * columns / 10) * self.detector_efficiency.nominal
+        return extinction_penalty(self.extinction_db.nominal) / passed
+
+    # -- operations --------------------------------------------------------------------------------------
+
+    def activity(self, op: Op) -> Uses | None:
+        """Products both ways, gradients where the optics does them, programming, and neurons."""
+        if isinstance(op, Elementwise):
+            return self._neurons(op)
+        if op.kind in ON_HOST:
+            return None
+        if op.kind is Kind.GRADIENT:
+            return self._meeting(op, op.k, op.m, op.n) if self.gradient_by == "homodyne" else None
+        if op.kind is Kind.UPDATE_OUTER:
+            return self._trained(op) if self.trained == "phases" else None
+        if op.kind in (Kind.PROGRAM, Kind.UPDATE):
+            return self._programmed(op)
+        if op.kind is Kind.READ:
+            return self._read(op)
+        forward = op.kind is Kind.FORWARD
+        if not self.reprogrammed:
+            return self._meeting(op, op.m, *((op.k, op.n) if forward else (op.n, op.k)))
+        return self._vectors(op, op.m, forward)
+
+    def _vectors(self, op: Product, m: int, forward: bool) -> dict[str, Use]:
+        """m vectors through all units."""
+        s, inner, outer = op.stack, *((op.k, op.n) if forward else (op.n, op.k))
+        into, out_of = (self.inputs, self.outputs) if forward else (self.outputs, self.inputs)
+        copies, sums = -(-outer // out_of), -(-inner // into)
+        sent, results = s * m * inner * copies * self.rails, s * m * outer * sums
+        distinct = op.x_values if forward and op.x_values else s * m * inner
+        return {
+            "symbol": Use(m * self.rails),
+            "flight": Use(min(m, 1) * self.depth(min(op.k, self.inputs), min(op.n, self.outputs))),
+            "dac": Use(sent),
+            "modulator": Use(sent * (self.dac_bits or VALUE_BITS)),
+            "adc": Use(results * self.rails),
+            "add": Use(s * m * outer * (sums - 1 + sums * (self.rails - 1))),
+            "mac": Use(s * m * inner + results),  # the vector's size, and what results are scaled by
+            "buffer_read": Use(VALUE_BITS * distinct),
+            "buffer_write": Use(VALUE_BITS * s * m * outer),
+        }
+
+    def _meeting(self, op: Product, rows: int, inner: int, columns: int) -> dict[str, Use]:
+        """[rows, inner] times [inner, columns], both as light, on blocks of lanes x outputs detectors."""
+        s = op.stack
+        down, across = -(-rows // self.lanes), -(-columns // self.outputs)
+        sent = s * inner * (rows * across + columns * down)
+        results = s * rows * columns
+        return {
+            "symbol": Use(s * down * across * inner),
+            "flight": Use(min(rows * inner, 1)),
+            "dac": Use(sent),
+            "modulator": Use(sent * (self.dac_bits or VALUE_BITS)),
+            "adc": Use(results),
+            "mac": Use(s * inner * (rows + columns) + results),
+            "buffer_read": Use(VALUE_BITS * sent),
+            "buffer_write": Use(VALUE_BITS * results),
+        }
+
+    def _programmed(self, op: Product) -> dict[str, Use]:
+        """New weights: written to memory, and where optics holds them decomposed, sent to drivers, and waited for."""
+        s, k, n = op.stack, op.k, op.n
+        stored = {"buffer_read": Use(VALUE_BITS * s * k * n), "buffer_write": Use(VALUE_BITS * s * k * n)}
+        return {**stored, **self._set(op), "flop": Use(s * self._decomposition_flops(k, n))}
+
+    def _set(self, op: Product) -> dict[str, Use]:
+        """All elements of a matrix set anew."""
+        s, k, n = op.stack, op.k, op.n
+        if not self.reprogrammed:
+            return {}
+        turns = s * self.shifters(k, n) * self.mean_phase.nominal if self.optics == "mesh" else 0
+        return {"driver": Use(s * self.elements(k, n)), "settle": Use(1), "phase": Use(turns)}
+
+    def _decomposition_flops(self, k: int, n: int) -> float:
+        if self.optics != "mesh":
+            return 0
+        return sum(
+            count * (21 * max(a, b) ** 3 + sum(28 * modes * (modes - 1) / 2 * modes * 2 / 3 for modes in (a, b)))
+            for count, a, b in self.blocks(k, n)
+        )
+
+    def _read(self, op: Product) -> dict[str, Use]:
+        """Unit vectors sent through all units; weights of light are read from memory."""
+        if not self.reprogrammed:
+            return {"buffer_read": Use(VALUE_BITS * op.stack * op.k * op.n)}
+        return self._vectors(op, min(op.k, self.inputs), forward=True)
+
+    def _trained(self, op: Product) -> dict[str, Use]:
+        """Phases moved by powers read in place: vectors sent, meters read, drivers set."""
+        s, m = op.stack, op.m
+        sent = self._vectors(op, SENDS * m, forward=True)
+        sent["symbol"] = Use(SENDS * m * self.meter_symbols)
+        taps = s * m * self.readings * self.elements(op.k, op.n)
+        return {**sent, "tap": Use(taps), "mac": Use(sent["mac"].actions + taps), **self._set(op)}
+
+    def _neurons(self, op: Elementwise) -> dict[str, Use] | None:
+        """Absorbers: values are emitted, pass, and are read; a probe needs the pump beside it."""
+        if op.name not in ("device", "device_backward") or not self.optical_depth:
+            return None
+        if op.name == "device_backward" and self.absorber_backward == "exact":
+            return {"mac": Use(SLOPE_FLOPS / 2 * op.size)}
+        emitted = op.size * (2 if op.name == "device_backward" else 1)
+        return {
+            "absorber": Use(op.size, self.neurons),
+            "saturation": Use(op.size * self.mean_intensity.nominal),
+            "dac": Use(emitted),
+            "modulator": Use(emitted * (self.dac_bits or VALUE_BITS)),
+            "adc": Use(op.size),
+        }
+
+
+def pieces(length: int, size: int) -> Iterator[tuple[int, int]]:
+    """How many whole parts of `size`, and the rest."""
+    if length >= size:
+        yield length // size, size
+    if length % size:
+        yield 1, length % size
+
+
+def extinction_penalty(extinction_db: float) -> float:
+    """Power that makes good for modulators which are not dark at 0: (r + 1) / (r - 1)."""
+    ratio = 10 ** (extinction_db / 10)
+    return (ratio + 1) / (ratio - 1)
