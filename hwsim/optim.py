@@ -30,7 +30,7 @@ class Optimizer(ABC):
         self.learning_rate = learning_rate
         self.state: dict[str, Array] = {}
         self._gradients: dict[Target, tuple[str, Array]] = {}
-        self._operands: list[tuple[str, Tile, Array, Array]] = []
+        self._operands: list[tuple[str, Tile, Array, Array, int]] = []
         self._ops: dict[tuple[Device, str, int], tuple[Device, Elementwise, int]] = {}
 
     # -- taking (called by the tape, in the backward phase) --------------------------------------------------
@@ -38,7 +38,7 @@ class Optimizer(ABC):
     def collect(self, tile: Tile, x: Array, dy: Array, x_values: int = 0) -> None:
         """Form the gradient of a tile now, or keep its operands where the substrate moves in place."""
         if self.in_place(tile):
-            self._operands.append((tile.ledger.layer, tile, x, dy))
+            self._operands.append((tile.ledger.layer, tile, x, dy, x_values))
         else:
             self._add(tile, tile.ledger, tile.gradient(x, dy, x_values), tile.device)
 
@@ -75,9 +75,9 @@ class Optimizer(ABC):
     def move(self, ledger: Ledger) -> None:
         """Move everything that a gradient was taken of, layer by layer, in the update phase."""
         with ledger.scope(phase=Phase.UPDATE):
-            for layer, tile, x, dy in self._operands:
+            for layer, tile, x, dy, x_values in self._operands:
                 ledger.layer = layer
-                tile.update_outer(x, dy, -self.learning_rate)
+                tile.update_outer(x, dy, -self.learning_rate, x_values)
             for target, (layer, gradient) in self._gradients.items():
                 ledger.layer = layer
                 self._move_one(ledger, target, gradient)

@@ -133,14 +133,14 @@ class Tile(Placed):
             doer.update(self, step)
             self._busy = None
 
-    def update_outer(self, x: Array, dy: Array, scale: float) -> None:
+    def update_outer(self, x: Array, dy: Array, scale: float, x_values: int = 0) -> None:
         """w += scale x'dy in place where the device can; else by gradient, then update."""
         m = self._pair(x, dy)
         if not self.updates_in_place:
-            gradient = self.gradient(x, dy)
+            gradient = self.gradient(x, dy, x_values)
             self.update(gradient if self.shape_only else scale * gradient)
             return
-        doer = self._do(Kind.UPDATE_OUTER, m, 0)
+        doer = self._do(Kind.UPDATE_OUTER, m, x_values)
         if not self.shape_only:
             doer.update_outer(self, x, dy, scale)
             self._busy = None

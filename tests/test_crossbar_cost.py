@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from crossbar_cells import EXACT, crossbar, plain
 
 from hwsim import library
 from hwsim.cost import CERTAINTY_ORDER, Certainty, Component, Kind, Product, Use, op_cost
@@ -54,6 +55,12 @@ def charged(device: Costed, op: Product) -> Ledger:
 
 def by_component(ledger: Ledger) -> dict[str, float]:
     return {group[0]: joules for group, joules in ledger.energy(("component",)).items()}
+
+
+def recorded(ledger: Ledger, kind: Kind) -> dict[str, float]:
+    """What a run noted of operations of one kind."""
+    (counts,) = (c for cell, c in ledger.actual.items() if isinstance(cell.op, Product) and cell.op.kind is kind)
+    return {name: float(count) for name, count in counts.items()}
 
 
 # -- ISAAC -------------------------------------------------------------------------------------------------
@@ -191,9 +198,9 @@ def test_a_forward_read_by_hand() -> None:
     device = costed("reram-es")
     counts = actions(device, Kind.FORWARD, 2, 300, 20)
     assert counts == {
-        "cell": 2 * 300 * (20 + 1),  # 20 columns and the reference: 12,600
-        "gate": 2 * 300 * 20,
-        "line": 2 * 300 * 256 * 0.12,  # lines are as long as the array; mean square 0.12
+        "cell": 2 * 300 * (20 + 20),  # 20 columns and as many of references: 24,000
+        "gate": 2 * 300 * (20 + 20),
+        "line": 2 * 300 * 512 * 0.12,  # lines pass 256 cells and their references; mean square 0.12
         "dac": 2 * 300,
         "sample_hold": 2 * 20 * 2,
         "adc": 2 * 20 * 2,  # 20 columns in each of two arrays: 80
@@ -211,18 +218,18 @@ def test_a_forward_read_by_hand() -> None:
     }
     found = picojoule(device, counts)
     # G at state 0, half way from 3 to 50 uS: 26.5 uS; 0.2^2 V^2 x 26.5 uS x 10 ns = 10.6 fJ; x 0.12 = 1.272 fJ
-    assert found["cell"] == pytest.approx(12_600 * 1.272e-3)  # 16 pJ
+    assert found["cell"] == pytest.approx(24_000 * 1.272e-3)  # 30.5 pJ
     # a cell of 50 F^2 at 28 nm: 0.198 um x 0.2 fF/um = 0.0396 fF; x 0.2^2 V^2 = 1.584 aJ
-    assert found["line"] == pytest.approx(18_432 * 1.584e-6, rel=1e-3)  # 0.03 pJ
+    assert found["line"] == pytest.approx(36_864 * 1.584e-6, rel=1e-3)  # 0.06 pJ
     assert found["dac"] == pytest.approx(600 * 0.291)  # 175 pJ
     assert found["adc"] == pytest.approx(80 * 1.454, rel=1e-3)  # 9 bits, 100 MHz, 28 nm: 0.8 x 1.818 pJ: 116 pJ
-    # 16 + 0 + 175 + 116 + 40 x .0513 + 80 x .5645 + 600 x .01747 + 9600 x .04164 + 640 x .05013 + 80 x .00097 = 796 pJ;
+    # 30 + 0 + 175 + 116 + 40 x .0513 + 80 x .5645 + 600 x .01747 + 9600 x .04164 + 640 x .05013 + 80 x .00097 = 811 pJ;
     # 10,880 register bits of .009 pJ x node_scale(40, 28) = .00548 pJ: 60 pJ; on the bus .054 x .778 = .042 pJ: 457 pJ;
     # 640 bits of .081 x .778 = .063 pJ on a router: 40 pJ
     scale = 0.5132 / 0.6593
     assert found["bus"] == pytest.approx(10_880 * 0.054 * scale, rel=1e-3)
     assert found["router"] == pytest.approx(640 * 0.081 * scale, rel=1e-3)
-    assert sum(found.values()) == pytest.approx(796 + 60 + 457 + 40, rel=5e-3)
+    assert sum(found.values()) == pytest.approx(811 + 60 + 457 + 40, rel=5e-3)
     # samples are held: 10 ns until the first is there, then 8 of 20 columns share a converter of 10 ns: 2 x 8 x 10 ns
     assert charged(device, Product(Kind.FORWARD, 2, 300, 20)).time_s == pytest.approx(170e-9)
 
@@ -230,11 +237,11 @@ def test_a_forward_read_by_hand() -> None:
 def test_a_backward_read_by_hand() -> None:
     """2 errors through the same two arrays: both see all 20, and each gives its own rows."""
     counts = actions(costed("reram-es"), Kind.BACKWARD, 2, 300, 20)
-    assert counts["cell"] == 2 * 20 * (300 + 2)  # a reference row in each
-    assert counts["dac_back"] == 2 * 20 * 2
+    assert counts["cell"] == counts["gate"] == 2 * 20 * (300 + 300)  # a reference beside every cell
+    assert counts["dac_back"] == 2 * 20 * 2 * 2  # the references' columns are driven too, against the cells'
     assert counts["adc_back"] == counts["sample_hold_back"] == counts["multiply"] == 2 * 300
     assert counts["add"] == 0
-    assert counts["line"] == pytest.approx(2 * 20 * 2 * 256 * 0.12)
+    assert counts["line"] == pytest.approx(2 * 20 * 2 * 2 * 256 * 0.12)
     assert counts["register"] == 16 * (2 * 20 * 2 + 600)
     assert "adc" not in counts
     # 10 ns, then 8 of 256 rows share a converter of 10 ns
@@ -243,16 +250,21 @@ def test_a_backward_read_by_hand() -> None:
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_encodings_by_hand(encoding: str) -> None:
-    """300 x 20 weights: a pair has two cells on its row's line, two column lines, one conversion, and no reference."""
+    """300 x 20 weights: two cells on a row's line, two column lines, one conversion; or one cell, and an offset column.
+
+    The transposed read leaves the offset column alone: what weight 0 adds is the sum of 20 errors, off 300 results.
+    """
     device = costed("idealized", encoding=encoding)
-    pair = encoding in ("one-sided", "differential")
+    pair = encoding != "offset"
     there, back = (actions(device, kind, 2, 300, 20) for kind in (Kind.FORWARD, Kind.BACKWARD))
     assert there["cell"] == 2 * 300 * (40 if pair else 21)
-    assert there["gate"] == 2 * 300 * (40 if pair else 20)
+    assert there["gate"] == back["gate"] == 2 * 300 * (40 if pair else 20)
     assert there["adc"] == 2 * 20 * 2
+    assert there["add"] == 2 * 20
     assert there["dac"] == 2 * 300
     assert there["line"] == pytest.approx(2 * 300 * (512 if pair else 256) * 0.12)
-    assert back["cell"] == 2 * 20 * (600 if pair else 302)
+    assert back["cell"] == 2 * 20 * (600 if pair else 300)
+    assert back["add"] == (0 if pair else 2 * (20 + 300))
     assert back["dac_back"] == 2 * 20 * 2 * (2 if pair else 1)
     assert back["adc_back"] == 2 * 300
     assert back["line"] == pytest.approx(2 * 20 * 2 * (2 if pair else 1) * 256 * 0.12)
@@ -278,10 +290,21 @@ def test_slices_by_hand() -> None:
     assert there["adc"] == there["sample_hold"] == there["shift_add"] == 3 * 2 * 8 * 16
     assert there["multiply"] == 3 * 2
     assert there["add"] == 3
+    assert back["cell"] == 3 * 130 * 8 * 16  # and none of them is read backwards
+    assert back["add"] == 3 + 130  # once a vector, not for every digit
     assert back["dac_back"] == 3 * 2 * 8 * 16
     assert back["adc_back"] == back["shift_add"] == 130 * 8 * 16
     # reads of 4.58 ns: 16 of them, and the first's samples; 3 conversions of 0.78 ns are hidden behind each
     assert charged(device, Product(Kind.FORWARD, 1, 130, 3)).time_s == pytest.approx(17 * 4.58e-9)
+
+
+def test_offsets_are_taken_off_once_however_many_arrays() -> None:
+    """2 vectors of 3 matrices of 300 x 400, 2 x 2 arrays each: partial sums are added first, both ways."""
+    there, back = (actions(costed(encoding="offset"), kind, 2, 300, 400, 3) for kind in (Kind.FORWARD, Kind.BACKWARD))
+    assert there["add"] == 3 * 2 * 400
+    assert there["cell"] == 3 * 2 * 300 * (400 + 2)  # an offset column in both arrays that a row passes
+    assert back["add"] == 3 * 2 * (300 + 400 + 300)  # partial sums, the sum of errors, the differences
+    assert back["cell"] == 3 * 2 * 400 * 300
 
 
 def test_integrated_digits_by_hand() -> None:
@@ -324,8 +347,9 @@ def test_trains_by_hand() -> None:
     assert counts == pytest.approx(
         {
             "pulse": 2400,
-            "half_selected": 1200 * 20 + 80 * 300 - 2 * 2400,  # 43,200
-            "pulse_line": 1200 * 256 + 80 * 512,  # a row's line in one array, a column's in both
+            "gate": 1200 * 40,  # of the row's cells, and of their references
+            "half_selected": 1200 * 40 + 80 * 300 - 2 * 2400,  # 67,200: only the cells' columns fire
+            "pulse_line": 1200 * 512 + 80 * 512,  # a row's line in one array, a column's in both
             "slot": 40,
             "comparator": 4 * 320,
             "buffer_read": 16 * 4 * 320,
@@ -334,8 +358,8 @@ def test_trains_by_hand() -> None:
     )
     found = picojoule(device, counts)
     assert found["pulse"] == pytest.approx(2400 * 4.058, rel=1e-3)  # 1.75^2 V^2 x 26.5 uS x 50 ns = 4.058 pJ: 9.74 nJ
-    assert found["half_selected"] == pytest.approx(43_200 * 1.0145, rel=1e-3)  # a quarter each: 43.8 nJ
-    assert found["pulse_line"] == pytest.approx(348_160 * 0.0396e-3 * 0.875**2, rel=1e-3)  # 10.6 pJ
+    assert found["half_selected"] == pytest.approx(67_200 * 1.0145, rel=1e-3)  # a quarter each: 68.2 nJ
+    assert found["pulse_line"] == pytest.approx(655_360 * 0.0396e-3 * 0.875**2, rel=1e-3)  # 19.9 pJ
     op = Product(Kind.UPDATE_OUTER, 4, 300, 20)
     assert charged(device, op).time_s == pytest.approx(40 * 2 * 50e-9)  # pulses up and down take turns
 
@@ -350,10 +374,37 @@ def test_behind_selectors_only_pulsed_cells_take_current() -> None:
     assert line_j == pytest.approx(4 * bare["pulse_line"].quantity("energy_j").nominal)
 
 
-def test_trains_on_pairs_by_hand() -> None:
+def test_gates_switch_for_pulses() -> None:
+    """1200 firings of rows of 20 cells and 20 references, 1 fJ a selector: 48 pJ; without transistors nothing."""
+    op = Product(Kind.UPDATE_OUTER, 4, 300, 20)
+    selected = costed("reram-es", selector="transistor", gate_energy_j=1e-15, **TRAINS)
+    assert by_component(charged(selected, op))["gate"] == pytest.approx(48e-12)
+    assert by_component(charged(costed("reram-es", **TRAINS), op)).get("gate", 0.0) == 0
+
+
+def test_gates_of_a_verified_run() -> None:
+    """10 exact pulses on 8 rows of 6 cells and 6 references, 80 x 12 = 960; a read before and one after, 2 x 96."""
+    ledger, device = Ledger(), plain(algorithm="verified")
+    tile = device.program(np.zeros((8, 6), np.float32), name="w", ledger=ledger)
+    tile.update(np.full((8, 6), 0.01, np.float32))
+    counts = recorded(ledger, Kind.UPDATE)
+    assert counts["pulse"] == 480
+    assert counts["half_selected"] == 960 + 480 * 8 - 2 * 480
+    assert counts["cell_full"] == 2 * 96
+    assert counts["gate"] == 960 + 2 * 96
+
+
+def test_trains_in_other_encodings_by_hand() -> None:
+    offset = actions(costed("idealized", encoding="offset", **TRAINS), Kind.UPDATE_OUTER, 4, 300, 20)
+    assert offset["pulse"] == pytest.approx(2400)
+    assert offset["gate"] == pytest.approx(1200 * 20)
+    assert offset["half_selected"] == pytest.approx(1200 * 20 + 80 * 300 - 2 * 2400)
+    assert offset["pulse_line"] == pytest.approx(1200 * 256 + 80 * 512)
+
     differential = actions(costed("idealized", encoding="differential", **TRAINS), Kind.UPDATE_OUTER, 4, 300, 20)
     assert differential["pulse"] == pytest.approx(2 * 2400)
     # a row's line has 40 cells of 300 x 20 pairs on it, and both columns of a pair fire: 160
+    assert differential["gate"] == pytest.approx(1200 * 40)
     assert differential["half_selected"] == pytest.approx(1200 * 40 + 160 * 300 - 2 * 4800)
     assert differential["pulse_line"] == pytest.approx(1200 * 512 + 160 * 512)
     assert "reset" not in differential
@@ -363,6 +414,7 @@ def test_trains_on_pairs_by_hand() -> None:
     # Their differences are 0.6 x 2 / 2 = 0.6 in the mean: 3000 pulses each
     assert one_sided["reset"] == pytest.approx(2 * 0.32, rel=1e-3)
     assert one_sided["pulse"] == pytest.approx(2400 + 0.32 * 3000, rel=1e-3)
+    assert one_sided["gate"] == pytest.approx(1200 * 40 + 960 * 40, rel=1e-3)
     # 0.32 x 3000 = 960 slots with 40 + 256 cells on a row's line and a column's, less twice the pulses
     refreshed = 960 * (40 + 256) - 2 * 960
     assert one_sided["half_selected"] == pytest.approx(1200 * 40 + 160 * 300 - 2 * 2400 + refreshed, rel=1e-3)
@@ -379,10 +431,11 @@ def test_transfers_by_hand(algorithm: str) -> None:
     counts = actions(device, Kind.UPDATE_OUTER, 4, 300, 20)
     slots = 2 * 31 if algorithm == "tiki-taka" else 2  # a row's line fires in all of them
     assert counts["pulse"] == pytest.approx(2400 + 8)
-    assert counts["half_selected"] == pytest.approx(43_200 + slots * 20 + 8 * 256 - 2 * 8)
-    assert counts["pulse_line"] == pytest.approx(348_160 + slots * 256 + 8 * 256)
+    assert counts["gate"] == pytest.approx(48_000 + slots * 40 + 2 * 40)  # trains, transfers, and what they read
+    assert counts["half_selected"] == pytest.approx(67_200 + slots * 40 + 8 * 256 - 2 * 8)
+    assert counts["pulse_line"] == pytest.approx(655_360 + slots * 512 + 8 * 256)
     assert counts["slot"] == pytest.approx(40 + slots)
-    assert counts["cell_full"] == pytest.approx(2 * 21)
+    assert counts["cell_full"] == pytest.approx(2 * 40)
     assert counts["adc"] == pytest.approx(40)
     assert counts["dac"] == counts["settle"] == pytest.approx(2)
     sums = 0 if algorithm == "tiki-taka" else 40
@@ -407,8 +460,9 @@ def test_mixed_precision_by_hand() -> None:
             "add": 6000,
             "dram": 16 * 6000,  # the step, from the host
             "pulse": 6000,
-            "half_selected": 300 * 7 * 20 + 6000 * 256 - 2 * 6000,
-            "pulse_line": 300 * 7 * 256 + 6000 * 256,
+            "gate": 300 * 7 * 40,
+            "half_selected": 300 * 7 * 40 + 6000 * 256 - 2 * 6000,
+            "pulse_line": 300 * 7 * 512 + 6000 * 256,
             "slot": 7 * 256,
         }
     )
@@ -423,12 +477,13 @@ def test_verified_moves_by_hand() -> None:
     """A read, then 5 rounds of 1.1 pulses a weight and a read; the busiest of a row gets 7 times that."""
     device = costed("reram-es")
     counts = actions(device, Kind.UPDATE, 4, 300, 20)
-    assert counts["cell_full"] == 6 * 300 * 21
+    assert counts["cell_full"] == 6 * 300 * 40
+    assert counts["gate"] == pytest.approx(6 * 300 * 40 + 300 * 38.5 * 40)
     assert counts["adc"] == 6 * 6000
     assert counts["dac"] == 6 * 300
     assert counts["settle"] == 6 * 256  # rows of both arrays at once
     assert counts["pulse"] == pytest.approx(5.5 * 6000)
-    assert counts["half_selected"] == pytest.approx(300 * 38.5 * 20 + 33_000 * 256 - 2 * 33_000)
+    assert counts["half_selected"] == pytest.approx(300 * 38.5 * 40 + 33_000 * 256 - 2 * 33_000)
     assert counts["slot"] == pytest.approx(38.5 * 256)
     assert counts["dram"] == 16 * 6000
     # 256 rows x 6 reads x 8 conversions of 10 ns, 38.5 x 256 slots of 100 ns, and 10 ns until the first sample
@@ -446,15 +501,91 @@ def test_programming_and_reading_by_hand() -> None:
     assert actions(device, Kind.READ, 0, 300, 20)["adc"] == 6000
 
 
+# Cells written whole, 8.5 pulses each; a row of 300 waits for its slowest, 3 x 8.5 = 25.5: 7650 firings of rows.
+@pytest.mark.parametrize(
+    ("encoding", "on_a_row", "pulses", "line"),
+    [
+        ("reference", 40, 8.5 * 6000, 512),  # references are left alone
+        ("offset", 20, 8.5 * 6000, 256),
+        ("one-sided", 40, 8.5 * 12_000, 512),  # both cells of a pair
+        ("differential", 40, 8.5 * 12_000, 512),
+    ],
+)
+def test_cells_written_whole_by_hand(encoding: str, on_a_row: int, pulses: float, line: int) -> None:
+    device = costed("idealized", cell="reram-wan", encoding=encoding, algorithm="verified")
+    counts = actions(device, Kind.PROGRAM, 0, 300, 20)
+    assert counts["pulse"] == pytest.approx(pulses)
+    assert counts["slot"] == pytest.approx(25.5 * 256)  # rows of both arrays at once
+    # Every firing of a row is followed by a read of it, in which cells that are done are not converted.
+    assert counts["cell_full"] == pytest.approx(7650 * (21 if encoding == "offset" else 40))
+    assert counts["adc"] == pytest.approx(8.5 * 6000)
+    assert counts["settle"] == pytest.approx(25.5 * 256)
+    assert counts["gate"] == pytest.approx(2 * 7650 * on_a_row)  # reads, pulses
+    assert counts["half_selected"] == pytest.approx(7650 * on_a_row + pulses * 256 - 2 * pulses)
+    assert counts["pulse_line"] == pytest.approx(7650 * line + pulses * 256)
+
+
+def test_moves_of_cells_written_whole_by_hand() -> None:
+    """6000 weights of 16 bits and as many steps from dynamic RAM, sums back to it; then all cells as at first."""
+    device = costed("idealized", cell="reram-wan", algorithm="verified", dram="hbm2")
+    first, moved = (actions(device, kind, 0, 300, 20) for kind in (Kind.PROGRAM, Kind.UPDATE))
+    assert moved == pytest.approx({**first, "dram": 3 * 16 * 6000, "add": 6000})
+    assert moved["adc"] == pytest.approx(8.5 * 6000)  # every pulse is read back
+    assert picojoule(device, moved)["dram"] == pytest.approx(288_000 * 5.2)
+
+
+@pytest.mark.parametrize(("preset", "k", "n", "cells"), [("isaac", 130, 3, 8 * 390), ("idealized", 300, 20, 2 * 6000)])
+def test_cells_of_digits_are_written_whole(preset: str, k: int, n: int, cells: int) -> None:
+    """ISAAC's 8 slices; 2 of cells that pulses could move, but not to digits. Weights in dynamic RAM have no slices."""
+    digits = {} if preset == "isaac" else {"encoding": "offset", "weight_slices": 2, "slice_bits": 2}
+    counts = actions(costed(preset, program_pulses=4.0, **digits), Kind.UPDATE, 0, k, n)
+    assert counts["pulse"] == counts["adc"] == 4 * cells
+    assert counts["slot"] == 3 * 4 * (128 if preset == "isaac" else 256)
+    assert counts["dram"] == 48 * k * n
+    assert counts["add"] == k * n
+
+
+def test_runs_record_the_share_that_was_rewritten() -> None:
+    """12 weights of two digits in base 4, at first all 20: + 1 is 21, one cell of 24; - 1 is 13, two; 0 is none."""
+    device = crossbar(
+        "idealized", encoding="offset", weight_slices=2, slice_bits=2, algorithm="verified", weight_scale=1.0, **EXACT
+    )
+    ledger, found = Ledger(), []
+    tile = device.program(np.zeros((4, 3), np.float32), name="w", ledger=ledger)
+    for units, where in ((1, (1, 2)), (-1, (0, 0)), (0, (3, 1))):
+        step = np.zeros((4, 3), np.float32)
+        step[where] = units * device.digit
+        tile.update(step)
+        found.append(recorded(ledger, Kind.UPDATE)["pulse"])
+    assert found == pytest.approx([8.5, 3 * 8.5, 3 * 8.5])
+    assert recorded(ledger, Kind.UPDATE)["adc"] == pytest.approx(3 * 8.5)
+    totals = {name: count for (_, name), count in ledger.counts().items()}
+    assert totals["dram"] == 3 * 48 * 12  # what is kept is moved all the same
+    assert totals["add"] == 3 * 12
+
+
+def test_analogue_cells_without_pulses_are_all_rewritten() -> None:
+    """4 x 3 pairs of which both cells get 8.5 pulses, even for no step."""
+    ledger, device = Ledger(), crossbar("neurram")
+    tile = device.program(np.eye(4, 3, dtype=np.float32), name="w", ledger=ledger)
+    tile.update(np.zeros((4, 3), np.float32))
+    for kind in (Kind.PROGRAM, Kind.UPDATE):
+        assert recorded(ledger, kind)["pulse"] == pytest.approx(24 * 8.5)
+
+
 def test_what_buffers_cannot_hold_goes_off_chip_and_back() -> None:
     """256 x 256 weights: 8 KB = 65,536 bits hold 8 samples of 512 values of 16 bits; of 20, 12 are written and read."""
     found = {m: actions(costed(), Kind.UPDATE_OUTER, m, 256, 256)["dram"] for m in (8, 20)}
     assert found == {8: 0, 20: 2 * 12 * 512 * 16}
-    seen = actions(costed(), Kind.UPDATE_OUTER, 20, 256, 256, x_values=256)["dram"]  # inputs that im2col repeats
-    assert seen == 2 * (16 * (256 + 20 * 256) - 65_536)
     for kind, picojoules in (("hbm2", 5.2), ("lpddr4", 8.0), ("none", 0.0)):
         energy = costed(dram=kind).components["dram"].quantity("energy_j").nominal
         assert energy == pytest.approx(picojoules * 1e-12)
+
+
+def test_what_im2col_repeats_goes_off_chip_once() -> None:
+    """Of 20 x 256 inputs 256 are distinct; with 20 x 256 errors, less what the buffer holds, written and read."""
+    seen = actions(costed(), Kind.UPDATE_OUTER, 20, 256, 256, x_values=256)["dram"]
+    assert seen == 2 * (16 * (256 + 20 * 256) - 65_536)
 
 
 # -- what every preset and combination keeps -----------------------------------------------------------------
@@ -529,7 +660,7 @@ def test_one_after_the_other() -> None:
 
 
 def test_area_of_an_array_by_hand() -> None:
-    """256 x 256 cells of 50 F^2 at 28 nm: 65,536 x 50 x 0.000784 um2 = 2569 um2; 512 DACs of 438 um2: 0.224 mm2."""
+    """256 x 512 cells of 50 F^2 at 28 nm: 131,072 x 50 x 0.000784 um2 = 5138 um2; 768 DACs of 438 um2: 0.336 mm2."""
     device = costed("reram-es")
     units = device.installed([TileShape(1, 256, 256)])
 
@@ -537,8 +668,8 @@ def test_area_of_an_array_by_hand() -> None:
         part: Component = device.components[name]
         return units[name] * part.quantity("area_mm2").nominal
 
-    assert square_mm("cell") == pytest.approx(2569e-6, rel=1e-3)
-    assert square_mm("dac") + square_mm("dac_back") == pytest.approx(0.224, rel=2e-3)
+    assert square_mm("cell") == pytest.approx(5138e-6, rel=1e-3)
+    assert square_mm("dac") + square_mm("dac_back") == pytest.approx(0.336, rel=2e-3)  # 256 rows, 2 x 256 columns
     assert square_mm("adc") == pytest.approx(32 * library.adc(9, 1e8, 28).area.nominal)
     assert square_mm("buffer_read") == pytest.approx(8**0.997 * 1370e-6, rel=0.05)  # CACTI: 1819 at 32, 892 at 22 nm
     assert units["multiply"] == 4  # 32 converters of 100 MHz give 3.2 billion results a second, to units of 1 GHz

@@ -9,7 +9,7 @@ from hwsim.devices.crossbar import pulses, reads, transfer, wiring
 from hwsim.devices.crossbar.cost import Costs
 from hwsim.devices.crossbar.device import WITH_FAST_ARRAY
 from hwsim.devices.crossbar.planes import Plane
-from hwsim.devices.crossbar.weights import Pulsed, Weights
+from hwsim.devices.crossbar.weights import Pulsed, Weights, Written
 from hwsim.errors import DeviceError
 from hwsim.tile import Tile
 
@@ -38,7 +38,7 @@ class Crossbar(Costs):
         state["scale"] = self.weight_scale or fitted
         weights = Weights(self, tile)
         weights.fabricate()
-        tile.record(pulse=self._program(weights, w / state["scale"]))
+        tile.record(pulse=self._program(weights, w / state["scale"]).pulses)
         if self.algorithm in WITH_FAST_ARRAY:
             transfer.prepare(self, tile)
         elif self.algorithm == "mixed":
@@ -47,8 +47,8 @@ class Crossbar(Costs):
         if self.output_percentile:
             self._set_ranges(tile)
 
-    def _program(self, weights: Weights, value: Array) -> Array:
-        """Program the weights [states]; the pulses of that. Raises DeviceError for what does not fit the cells."""
+    def _program(self, weights: Weights, value: Array) -> Written:
+        """Program the weights [states]. Raises DeviceError for what does not fit the cells."""
         tile, limit = weights.tile, self.window * (1 + 1e-6)
         largest = float(self.xp.abs(value).max())
         if largest > limit:
@@ -59,11 +59,11 @@ class Crossbar(Costs):
             )
         wiring.forget(tile)
         value = value.astype(self.xp.float32)
-        pulses = weights.program(value)
+        written = weights.program(value)
         tile.state["compensation"] = 1.0
         if self.programmed:
             tile.state["target"] = value
-        return pulses
+        return written
 
     def _set_ranges(self, tile: Tile) -> None:
         """The ADC's range each way, by the outputs of vectors of normal values."""
@@ -210,9 +210,8 @@ class Crossbar(Costs):
         xp, state = self.xp, tile.state
         if self.programmed:  # written anew, to what is kept in digital
             target = xp.clip(state["target"] + step / xp.float32(state["scale"]), -self.window, self.window)
-            pulses = self._program(Weights(self, tile), target)
-            share = pulses / (self.program_pulses * step.size * self.moving * self.weight_slices)
-            tile.record(**self.rewritten(tile.stack, tile.k, tile.n, share))
+            written = self._program(Weights(self, tile), target)
+            tile.record(**self.rewritten(tile.stack, tile.k, tile.n, written.cells, written.rows))
             self._after(tile, None)
             return
         value = step / xp.float32(state["scale"] * state["compensation"])

@@ -9,9 +9,9 @@ What one action is, which is also the unit of what runs record:
 
 - cell: one cell for one read, at the expected mean square of inputs and conductance. Recorded: the sum over cells and
   reads of x^2 G, x as the line is driven (digit by digit, where inputs are sliced; each of an integrated digit's 2^t
-  samplings is a read), over (mean_square_input x conductance); reference and offset lines included.
+  samplings is a read), over (mean_square_input x conductance); references and offset columns included.
 - cell_full: one cell for one read at full input (verified moves, transfers).
-- gate: the selector of one cell, switched on and off, once for each digit of the inputs.
+- gate: the selector of one cell, switched on and off, once for each digit of the inputs, and with every row that fires.
 - line: one cell's length of an input line, charged to full scale. Recorded: the sum of x^2 over lines and reads, times
   the cells along a line (`row_line`, `column_line`).
 - pulse: one pulse on one cell. reset: one cell put back to the bottom of its window.
@@ -38,6 +38,7 @@ SUM_BITS = 32  # of the accumulators of mixed precision (assumed)
 KILOBYTE_BITS = 8192
 BUSIEST = 7.0  # pulses of a row's busiest cell over the mean, in verified moves: 5 to 9 in runs on digits (measured)
 SLOWEST = 3.0  # pulses of a row's slowest cell over the mean, in writing whole cells (assumed)
+OF_CELLS = {"pulse", "sample_hold", "adc", "shift_add", "multiply", "buffer_write"}  # in writing; the rest: of rows
 NOT_HERE = (Kind.GRADIENT, Kind.PRODUCT, Kind.RELEASE)
 
 Uses = Mapping[str, Use]
@@ -229,14 +230,16 @@ class Counts(Arrays):
 
     def _written(self, op: Product) -> Uses:
         """All cells written whole, row by row, each pulse read back; a row waits for its slowest cell."""
-        pulses, slowest = self.program_pulses, SLOWEST * self.program_pulses
-        moved = self._row_by_row(op, pulses * self.moving / self.pulsed_together, slowest)
-        return merged(self._verified(op, pulses), moved)
+        mean, slowest = self.program_pulses, SLOWEST * self.program_pulses
+        reads = self._verified(op, slowest)
+        for name in OF_CELLS & reads.keys():  # cells that are done need no conversion
+            reads[name] = reads[name]._replace(actions=reads[name].actions / SLOWEST)
+        return merged(reads, self._row_by_row(op, mean * self.moving / self.pulsed_together, slowest))
 
-    def rewritten(self, stack: int, k: int, n: int, share: Any) -> dict[str, Any]:
-        """What writing a share of the cells of a tile took, as a run records it."""
+    def rewritten(self, stack: int, k: int, n: int, cells: Any, rows: Any) -> dict[str, Any]:
+        """What writing a share of the cells of a tile took, in a share of its rows, as a run records it."""
         uses = self._written(Product(Kind.UPDATE, 0, k, n, stack))
-        return {name: use.actions * share for name, use in uses.items()}
+        return {name: use.actions * (cells if name in OF_CELLS else rows) for name, use in uses.items()}
 
     def _moved(self, op: Product) -> Uses:
         """Rounds of pulses and reads towards a step that the host worked out, and a read before.
@@ -274,7 +277,7 @@ class Counts(Arrays):
         digital = {
             "comparator": Use(s * m * (k + n)),
             "buffer_read": Use(VALUE_BITS * s * m * (k + n)),
-            "dram": Use(2 * max(VALUE_BITS * s * m * (k + n) - self._buffered_bits(op), 0)),
+            "dram": Use(2 * max(VALUE_BITS * ((op.x_values or s * m * k) + s * m * n) - self._buffered_bits(op), 0)),
         }
         moved = self._fired(pulses, (row, column), slots)
         if self.algorithm in WITH_FAST_ARRAY:

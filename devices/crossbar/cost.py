@@ -37,8 +37,8 @@ class Costs(Counts):
         "throughput of buffers, network and dynamic RAM",
         "transfer of inputs and errors to a host that works out gradients",
         "half-selected cells outside the matrix, and currents through unselected ones",
-        "first programming of fast arrays and offset lines",
-        "area of reference lines",
+        "first programming of fast arrays, references and offset columns",
+        "area of offset columns",
     )
 
     def check(self) -> None:
@@ -66,6 +66,8 @@ class Costs(Counts):
         one_sided = self.encoding == "one-sided"
         if self.slice_bits:
             u = 0.25 if one_sided else 0.5
+            if self.encoding == "reference":  # its second cell holds 1 in the highest bit, nothing in lower digits
+                u = (u + (1 << (self.slice_bits - 1)) / ((1 << self.slice_bits) - 1) / self.weight_slices) / 2
         else:
             u = self.weight_fill / 4 if one_sided else float(self.model.fraction(self.rest))
         return Quantity(

@@ -121,7 +121,9 @@ def _transferred(device: Counts, tile: Tile, rows: slice) -> Pulsed:
     slots = count * longest
     fired, height = slots * tile.stack, min(tile.k, device.rows)
     halves = xp.maximum(fired * tile.n * device.pair + done * (height - 2), 0)
-    return Pulsed(done, halves, fired * device.row_line(tile.n) + done * device.rows, slots)
+    return Pulsed(
+        done, halves, fired * device.row_line(tile.n) + done * device.rows, slots, gates=fired * tile.n * device.pair
+    )
 
 
 def _read_rows(device: Counts, rng: Any, one: Array, rows: Array, variance: Array | None) -> Array:

@@ -23,6 +23,7 @@ class Pulsed(NamedTuple):
     lines: Array | float = 0.0
     slots: Array | float = 0.0
     resets: Array | float = 0.0
+    gates: Array | float = 0.0  # cells whose selectors are on, where there are such, each time that a row fires
 
     def plus(self, other: Pulsed) -> Pulsed:
         """Both, one after the other."""
@@ -30,8 +31,16 @@ class Pulsed(NamedTuple):
 
     def counts(self) -> dict[str, Array | float]:
         """By component."""
-        names = "pulse", "half_selected", "pulse_line", "slot", "reset"
+        names = "pulse", "half_selected", "pulse_line", "slot", "reset", "gate"
         return dict(zip(names, self, strict=True))
+
+
+class Written(NamedTuple):
+    """What programming took: pulses of cells; the share of cells, and of rows with such cells, that were written."""
+
+    pulses: Array | float
+    cells: Array | float
+    rows: Array | float
 
 
 class Weights(NamedTuple):
@@ -95,32 +104,35 @@ class Weights(NamedTuple):
         top = 2.0 ** (device.slice_bits - 1) if digit == device.weight_slices - 1 else 0.0
         return cell.w_min + top * device.digit
 
-    def program(self, value: Array) -> Array:
-        """Program the cells so that the weights have `value`, which lies within what they can hold; the pulses of that.
+    def program(self, value: Array) -> Written:
+        """Program the cells so that the weights have `value`, which lies within what they can hold.
 
         Cells that hold digits are left alone where their digit stays.
         """
-        xp, device, total = self.device.xp, self.device, 0
+        xp, device, everywhere = self.device.xp, self.device, self.device.xp.ones(value.shape, dtype=bool)
         if not device.slice_bits:
+            pulses = []
             for plane, sign in self.planes():
                 target = device.share(value, sign)
-                count = self._climb(target)
+                count = self._climb(target) * everywhere
                 plane.program(target, count)
-                total = total + (count.sum() if hasattr(count, "sum") else count * value.size)
-            return total
-        whole, bits = xp.rint(value / device.digit), device.weight_slices * device.slice_bits
+                pulses.append(count.sum())
+            return Written(sum(pulses), 1.0, 1.0)
+        whole, bits, cells, rows = xp.rint(value / device.digit), device.weight_slices * device.slice_bits, [], []
         if not device.paired:
             whole = whole + 2 ** (bits - 1)
-        for place in range(self.device.moving):
+        for place in range(device.moving):
             part = xp.clip(whole if place == 0 else -whole, 0, 2**bits - 1)
             for digit, aim in enumerate(converters.digits(xp, part, device.slice_bits, device.weight_slices)):
                 plane, _ = list(self.planes(digit))[place]
                 before = self.tile.state.get(plane.prefix + "aim")
-                where = xp.ones(aim.shape, dtype=bool) if before is None else aim != before
+                where = everywhere if before is None else aim != before
                 plane.program(device.model.w_min + aim * device.digit, device.program_pulses, where)
                 self.tile.state[plane.prefix + "aim"] = aim.astype(xp.uint8)
-                total = total + where.sum() * device.program_pulses
-        return total
+                cells.append(where.mean())
+                rows.append(where.any(axis=-1).mean())
+        share = sum(cells) / len(cells)
+        return Written(share * len(cells) * value.size * device.program_pulses, share, sum(rows) / len(rows))
 
     # -- reading -----------------------------------------------------------------------------------------
 
@@ -185,9 +197,8 @@ class Weights(NamedTuple):
         per_row = (ups + downs).max(axis=-1)
         slots = self._slots(per_row)
         fired, cells, length = per_row.sum(), self.tile.n * device.pair, device.row_line(self.tile.n)
-        return Pulsed(
-            done, xp.maximum(fired * cells + done * (rows - 2), 0), fired * length + done * device.rows, slots
-        )
+        halves = xp.maximum(fired * cells + done * (rows - 2), 0)
+        return Pulsed(done, halves, fired * length + done * device.rows, slots, gates=fired * cells)
 
     def _slots(self, per_row: Array) -> Array:
         """Slots of all rows [..., k], one after the other, the same rows of all arrays at once."""
@@ -214,7 +225,7 @@ class Weights(NamedTuple):
             rows, columns = length @ trains.p_x.sum(axis=1), length @ trains.p_d.sum(axis=1) * device.moving
             halves = xp.maximum(rows * (n * device.pair) + columns * k - 2 * done, 0)
             lines = rows * device.row_line(n) + columns * device.column_line(k)
-            total = total.plus(Pulsed(done, halves, lines))
+            total = total.plus(Pulsed(done, halves, lines, gates=rows * (n * device.pair)))
             slots = max(slots, int(trains.slots.sum()))  # matrices of a stack are pulsed side by side
         if found:
             ups, downs = (xp.stack(parts).reshape(tile.shape) for parts in zip(*found, strict=True))
@@ -243,4 +254,4 @@ class Weights(NamedTuple):
         across, down = min(tile.n, device.columns) * device.pair, min(tile.k, device.rows)
         lines = climbs * (device.columns * device.pair + device.rows)
         slots = self._slots((full * (1 + climb)).max(axis=-1))
-        return Pulsed(climbs, xp.maximum(climbs * (across + down - 2), 0), lines, slots, resets)
+        return Pulsed(climbs, xp.maximum(climbs * (across + down - 2), 0), lines, slots, resets, climbs * across)
