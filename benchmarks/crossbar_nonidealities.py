@@ -86,7 +86,7 @@ def figure(result: dict[str, Any], path: Path) -> None:
         "drift": ("time since programming (s)", "log"),
     }
     with plt.style.context("hwsim.report.hwsim"):
-        drawn, axes = plt.subplots(2, 2, figsize=(9.5, 7.0), layout="constrained", sharey=True)
+        drawn, axes = plt.subplots(2, 2, figsize=(9.5, 7.0), layout="constrained")
         for axis, (name, (label, scale)) in zip(axes.flat, labels.items(), strict=True):
             part = result[name]
             for line in [key for key in part if key != "values"]:
@@ -95,9 +95,10 @@ def figure(result: dict[str, Any], path: Path) -> None:
             for control, style in (("exact", "-"), ("last layer only", ":")):
                 axis.axhline(100 * np.mean(result[control]), color="0.5", linestyle=style, label=control, zorder=0)
             axis.set_xscale(scale)
+            if scale == "symlog":
+                axis.set_xlim(left=-0.1)
             axis.set_xlabel(label)
             axis.legend(fontsize=7)
-        for axis in axes[:, 0]:
             axis.set_ylabel("test accuracy (%)")
         drawn.suptitle(f"Digits, MLP 64-32-10, {result['seeds']} seeds: non-idealities of a crossbar")
         drawn.savefig(path)

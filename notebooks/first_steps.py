@@ -85,7 +85,7 @@ class Spin(Device):
     def activity(self, op):
         if isinstance(op, Elementwise) or op.kind in (Kind.GRADIENT, Kind.PRODUCT, Kind.RELEASE, Kind.UPDATE_OUTER):
             return None  # the host does these
-        rows = op.m if op.kind in (Kind.FORWARD, Kind.BACKWARD) else op.k
+        rows = op.stack * (op.m if op.kind in (Kind.FORWARD, Kind.BACKWARD) else op.k)
         return {"array": Use(rows * op.k * op.n, op.k * op.n), "converter": Use(rows * (op.k + op.n))}
 
 

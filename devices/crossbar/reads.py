@@ -47,31 +47,52 @@ def read(
     inputs, lines = x.reshape(stack, m, k), siemens.reshape(stack, k)
     flat = [matrix.reshape(stack, k, n) for matrix in matrices]
     noises = [None if variance is None else variance.reshape(stack, k, n) for variance in variances]
+    integrated = device.input_slices > 1 and device.input_coding == "integrated"
     for i in range(stack):
         for start in range(0, k, size):
             rows = slice(start, start + size)
             block = xp.ascontiguousarray(inputs[i, :, rows])
-            scale = converters.scales(xp, block, periphery)
+            scale = converters.scales(xp, block, periphery) if device.input_slices > 1 else None
             digits = _digits(device, block, scale)
-            squares = _squares(device, block, scale, digits)
-            squared, weighted = squared + squares.sum(), weighted + squares @ lines[i, rows]
             for digit, matrix in enumerate(flat):
-                noise = noises[digit]
+                noise, common = noises[digit], offsets[digit] if offsets else None
                 noise = None if noise is None else noise[i, rows]
-                common = offsets[digit] if offsets else None
                 common = None if common is None else common.reshape(stack, k, -1)[i, rows]
                 multiply, variance = _noisy(device, rng, matrix[i, rows], noise, common)
-                if digits and device.input_coding == "serial":
-                    out = _read_digits(device, rng, digits, multiply, variance, periphery, backward) * scale[:, None]
+                # Slices lie in arrays of their own, and `lines` is that of all: one of them tells what is driven.
+                counted = Driving(device, multiply) if digit == 0 and not integrated else None
+                if scale is not None and not integrated:
+                    out = _read_digits(device, rng, digits, counted or multiply, variance, periphery, backward)
+                    out *= scale[:, None]
                 else:
-                    out = converters.read(xp, block, multiply, periphery, rng, variance=variance, backward=backward)
+                    doing = counted or multiply
+                    out = converters.read(xp, block, doing, periphery, rng, variance=variance, backward=backward)
+                if digit == 0:
+                    squares = counted.squares if counted else _integrated_squares(device, digits)
+                    squared, weighted = squared + squares.sum(), weighted + squares @ lines[i, rows]
                 y[i] += out if digit == 0 else out * xp.float32(2 ** (digit * device.slice_bits))
     return y.reshape(*leading, m, n), Driven(squared, weighted)
 
 
-def _digits(device: Arrays, x: Array, scale: Array) -> list[Array]:
+class Driving:
+    """What an array does to its lines, and the squared inputs (1: full scale) summed over vectors and reads, [k].
+
+    Reads that bound management repeats are counted too.
+    """
+
+    def __init__(self, device: Arrays, multiply: Multiply) -> None:
+        self.device, self.multiply = device, multiply
+        self.squares: Any = 0.0
+
+    def __call__(self, line: Array) -> Array:
+        driven = line if self.device.input_bound == 1 else line / self.device.input_bound
+        self.squares = self.squares + self.device.xp.ones(len(line), dtype=line.dtype) @ (driven * driven)
+        return self.multiply(line)
+
+
+def _digits(device: Arrays, x: Array, scale: Array | None) -> list[Array]:
     """What x [m, k] is driven as, one array [m, k] a digit from the lowest, 1 at full scale; []: not in digits."""
-    if device.input_slices == 1:
+    if scale is None:
         return []
     xp, bits, count, bound = device.xp, device.dac_bits, device.input_slices, device.input_bound
     whole = xp.rint(xp.clip(x / scale[:, None], -bound, bound) * ((2 ** (bits * count) - 1) / bound))
@@ -79,17 +100,9 @@ def _digits(device: Arrays, x: Array, scale: Array) -> list[Array]:
     return [(sign * part / largest).astype(xp.float32) for part in converters.digits(xp, abs(whole), bits, count)]
 
 
-def _squares(device: Arrays, x: Array, scale: Array, digits: list[Array]) -> Array:
-    """Squared inputs as they are driven, summed over vectors and reads, [k]."""
-    xp = device.xp
-    if not digits:
-        bound = device.input_bound
-        line = xp.clip(x * (1 / scale)[:, None], -bound, bound) * xp.float32(
-            1 / bound
-        )  # scaled first: the square of a small scale would underflow
-        return xp.ones(len(x), dtype=xp.float32) @ (line * line)
-    repeats = [2**place if device.input_coding == "integrated" else 1 for place in range(len(digits))]
-    return sum(xp.square(line).sum(axis=0) * times for line, times in zip(digits, repeats, strict=True))
+def _integrated_squares(device: Arrays, digits: list[Array]) -> Array:
+    """Squared inputs of integrated digits, of which each is sampled twice as often as the one before, [k]."""
+    return sum(device.xp.square(line).sum(axis=0) * 2**place for place, line in enumerate(digits))
 
 
 def _read_digits(
@@ -121,7 +134,8 @@ def range_of(device: Arrays, x: Array, matrices: Sequence[Array], *, backward: b
             rows = slice(start, start + size)
             block = xp.ascontiguousarray(inputs[i, :, rows])
             scale = converters.scales(xp, block, device.periphery)
-            driven = _digits(device, block, scale) if device.input_coding == "serial" else []
+            serial = device.input_slices > 1 and device.input_coding == "serial"
+            driven = _digits(device, block, scale if serial else None)
             for line in driven or [block / scale[:, None]]:
                 for matrix in matrices:
                     y = line @ matrix.reshape(stack, k, n)[i, rows]
