@@ -1,6 +1,7 @@
 """Optical networks trained end to end: decision boundaries, controls of the absorbers, and accuracy against photons.
 
-    python benchmarks/optical_training.py [--parts tasks controls photons phases bill] [--data digits] [--seeds 5]
+    python benchmarks/optical_training.py [--parts tasks controls photons phases slopes costs bill] [--data digits]
+                                          [--seeds 5]
                                           [--epochs 30] [--json FILE] [--figure FILE]
 
 tasks     rings, XOR and arches in the plane, 2-16-2 (rings: 3 classes), on preset slm with all its noise: layers and
@@ -11,8 +12,12 @@ controls  the widths of Guo et al. 2021 (k-128-128-n without bias, Adam 5e-4, sq
 photons   a ReLU network k-100-n trained in exact arithmetic, then read with so many photons per multiplication:
           counted intensities as Wang et al. 2022 do, and the kinds of optics as they come but for their photons.
 phases    k-n on preset mzi, moved by powers that are read in place; and what loss does to these gradients.
+slopes    cosines between the slopes that a probe sees and the exact ones, by depth and size of the inputs.
+costs     one N x N layer: J per multiplication forwards, light launched, an update, and the batch that outweighs it.
 bill      one training step of an N x N layer, the device's own part, from shapes: joules per multiplication against
-          batch, N and photons, with the light at the detectors (the standard quantum limit) under it; by component.
+          batch, N, photons and bits (converters at constant energy per level); by component. Under it the light of as
+          many photons as reach the exact accuracy less a point, where the part `photons` found them, else of those
+          that the preset detects.
 """
 
 from __future__ import annotations
@@ -33,6 +38,7 @@ from hwsim.cost import Product
 from hwsim.data import Dataset
 from hwsim.device import Device
 from hwsim.devices.optical import Optical, insitu
+from hwsim.devices.optical.absorber import Absorber, best_gain, exact_slope, probe_slope, slope_cosine
 from hwsim.devices.optical.decomposition import decompose
 from hwsim.devices.optical.imperfections import Imperfections, fabricate, realised
 from hwsim.devices.optical.mesh import trace, trace_back
@@ -54,10 +60,16 @@ EXACT = {
 }
 DEPTHS = (1.0, 10.0, 30.0)
 PHOTONS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0)
-PARTS = ("tasks", "controls", "photons", "phases", "bill")
+PARTS = ("tasks", "controls", "photons", "phases", "slopes", "costs", "bill")
+BITS = (4, 6, 8, 10, 12)
+SLOPE_DEPTHS, SIGMAS = (1.0, 4.0, 10.0, 30.0), (0.5, 1.0, 2.0, 4.0)
 TASKS = ("rings", "xor", "arches")
 BILLED = ("nitride", "mzi", "slm", "homodyne", "microring")
 BATCHES = tuple(4**i for i in range(11))
+COSTED: tuple[tuple[str, int, dict[str, Any]], ...] = (
+    ("nitride", 64, {}), ("mzi", 16, {}), ("mzi", 64, {}), ("mzi", 256, {"inputs": 256, "outputs": 256}),
+    ("homodyne", 64, {}), ("microring", 64, {}), ("slm", 256, {}),
+)  # fmt: skip
 SIZES = (16, 32, 64, 128, 256, 512, 1024)
 ACTIVATIONS = {"absorber, probe": "device", "ReLU": "relu", "linear": None}
 
@@ -217,7 +229,14 @@ def photons(options: argparse.Namespace) -> dict[str, Any]:
                 found.setdefault(name, {}).setdefault(str(number), []).append(float(right.mean()))
         row = ", ".join(f"{name} {spread(found[name][str(number)])}" for name in found)
         print(f"{number:7g} photons: {row}", flush=True)
-    return {"exact": run.test_accuracy, **found}
+    fewest = {name: enough(by_photons, run.test_accuracy - 0.01) for name, by_photons in found.items()}
+    print(f"fewest photons within a point of exact: {fewest}")
+    return {"exact": run.test_accuracy, "fewest": fewest, "by kind": found}
+
+
+def enough(by_photons: Mapping[str, list[float]], wanted: float) -> float | None:
+    """The fewest photons whose mean accuracy is the one that is wanted; None where none are."""
+    return min((float(number) for number, each in by_photons.items() if np.mean(each) >= wanted), default=None)
 
 
 # -- phases ----------------------------------------------------------------------------------------------------
@@ -263,22 +282,68 @@ def cosines(modes: int) -> dict[int, float]:
     return found
 
 
+# -- slopes ----------------------------------------------------------------------------------------------------
+
+
+def slopes(_: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
+    """Cosines by profile and depth, for every size of the inputs."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for profile in ("lumped", "distributed"):
+        for depth in SLOPE_DEPTHS:
+            neurons = Absorber(depth, profile)
+            cosine = [slope_cosine(neurons, sigma) for sigma in SIGMAS]
+            found.setdefault(profile, {})[f"{depth:g}"] = cosine
+            print(f"{profile:12} depth {depth:4g}: cosine " + " ".join(f"{value:.3f}" for value in cosine))
+    return found
+
+
 # -- the bill --------------------------------------------------------------------------------------------------
+
+
+def programmed(preset: str, size: int, **parameters: Any) -> Tile:
+    """A size x size layer, of shapes alone, whose ledger has nothing of its first programming."""
+    device, ledger = Optical.create(preset, parameters), Ledger()
+    tile = device.program(Shape(size, size), name="layer", ledger=Ledger())
+    tile.ledger = ledger
+    ledger.tiles[device, "layer"] = TileShape(1, size, size)
+    return tile
 
 
 def step(preset: str, size: int, batch: int, **parameters: Any) -> tuple[Ledger, float]:
     """The device's own part of one training step of a size x size layer, from shapes, and its multiplications."""
-    device, ledger = Optical.create(preset, parameters), Ledger()
-    tile = device.program(Shape(size, size), name="layer", ledger=Ledger())
-    tile.ledger = ledger  # first programming is no part of a step
-    ledger.tiles[device, "layer"] = TileShape(1, size, size)
-    x = Shape(batch, size)
+    tile = programmed(preset, size, **parameters)
+    ledger, x = tile.ledger, Shape(batch, size)
     tile.forward(x)
     tile.backward(x)
-    if device.gradient_by == "homodyne":
+    if Optical.create(preset, parameters).gradient_by == "homodyne":
         tile.gradient(x, x)
     tile.update(Shape(size, size))
     return ledger, sum(cell[3].macs * calls for cell, calls in ledger.calls.items() if isinstance(cell[3], Product))
+
+
+def costs(_: argparse.Namespace) -> list[dict[str, Any]]:
+    """One layer of each kind: forwards at batch 64, an update, and the batch at which both ways outweigh it."""
+    found = []
+    for preset, size, parameters in COSTED:
+        device = Optical.create(preset, parameters)
+        joules, seconds = {}, {}
+        for what in ("forward", "backward", "update"):
+            tile = programmed(preset, size, **parameters)
+            getattr(tile, what)(Shape(size, size) if what == "update" else Shape(64, size))
+            joules[what], seconds[what] = tile.ledger.energy_j, tile.ledger.time_s
+        row = {
+            "preset": preset,
+            "size": size,
+            "J/MAC": joules["forward"] / (64 * size * size),
+            "launched/detected": device.launched_over_detected(min(size, device.inputs), min(size, device.outputs)),
+            "update [s]": seconds["update"],
+            "settling [s]": device.settle_s.nominal if device.reprogrammed else 0.0,
+            "update [J]": joules["update"],
+            "batch": 64 * joules["update"] / (joules["forward"] + joules["backward"]),
+        }
+        found.append(row)
+        print("  ".join(f"{name} {value:.3g}" if name != "preset" else f"{value:9}" for name, value in row.items()))
+    return found
 
 
 def bill(options: argparse.Namespace) -> dict[str, Any]:
@@ -286,11 +351,16 @@ def bill(options: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for preset in BILLED:
         device = Optical.create(preset, {})
-        row: dict[str, Any] = {"limit": device.detected_photons * device.photon_j}
+        row: dict[str, Any] = {"light": device.detected_photons * device.photon_j, "photon": device.photon_j}
+        converters = {name: getattr(device, name).nominal for name in ("adc_energy_j", "dac_energy_j")}
         cases: dict[str, list[tuple[int, int, dict[str, Any]]]] = {
             "batch": [(64, batch, {}) for batch in BATCHES],
             "size": [(size, 64, {}) for size in SIZES],
             "photons": [(64, 64, {"detected_photons": number}) for number in PHOTONS],
+            "bits": [
+                (64, 4096, {"adc_bits": b, "dac_bits": b, **{k: v * 2.0 ** (b - 8) for k, v in converters.items()}})
+                for b in BITS
+            ],
         }
         for what, settings in cases.items():
             row[what] = []
@@ -311,11 +381,11 @@ def bill(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def draw(found: Mapping[str, Any], path: Path) -> None:
-    """A row for each task, one for the curve of photons, and one for the bill."""
+    """A row for each task, and one each for the curve of photons, the slopes, and the bill with its components."""
     import matplotlib.pyplot as plt
 
     planes, columns = found.get("tasks", {}), len(ACTIVATIONS)
-    height = len(planes) + ("photons" in found) + ("bill" in found)
+    height = len(planes) + ("photons" in found) + ("slopes" in found) + 2 * ("bill" in found)
     figure = plt.figure(figsize=(3.3 * columns, 3 * height), layout="constrained")
     grid = figure.add_gridspec(height, columns)
     for i, (task, part) in enumerate(planes.items()):
@@ -323,8 +393,13 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
             draw_plane(figure.add_subplot(grid[i, j]), task, name, part)
     if "photons" in found:
         draw_photons(figure.add_subplot(grid[len(planes), :]), found["photons"])
+    if "slopes" in found:
+        place = len(planes) + ("photons" in found)
+        draw_slopes([figure.add_subplot(grid[place, j]) for j in range(2)], found["slopes"])
     if "bill" in found:
-        draw_bill([figure.add_subplot(grid[-1, j]) for j in range(columns)], found["bill"])
+        fewest = found.get("photons", {}).get("fewest", {})
+        draw_bill([figure.add_subplot(grid[-2, j]) for j in range(columns)], found["bill"], fewest)
+        draw_components(figure.add_subplot(grid[-1, :]), found["bill"])
     figure.savefig(path, dpi=130)
 
 
@@ -339,35 +414,63 @@ def draw_plane(axes: Any, task: str, name: str, part: Mapping[str, Any]) -> None
 
 def draw_photons(axes: Any, curve: Mapping[str, Any]) -> None:
     """Accuracy against photons per multiplication; the line is exact arithmetic."""
-    for name, by_photons in curve.items():
-        if isinstance(by_photons, dict):
-            means = [100 * float(np.mean(each)) for each in by_photons.values()]
-            axes.semilogx([*map(float, by_photons)], means, ".-", label=name)
+    for name, by_photons in curve["by kind"].items():
+        means = [100 * float(np.mean(each)) for each in by_photons.values()]
+        axes.semilogx([*map(float, by_photons)], means, ".-", label=name)
     axes.axhline(100 * curve["exact"], color="black", linewidth=0.5)
-    axes.set(xlabel="photons per multiplication", ylabel="test accuracy (%)")
+    axes.set(xlabel="photons detected per multiplication", ylabel="test accuracy (%)")
     axes.legend(fontsize=7)
 
 
-def draw_bill(panels: list[Any], by_preset: Mapping[str, Any]) -> None:
-    """Joules per multiplication against batch and size, the quantum limit dashed; shares of components."""
-    import matplotlib.pyplot as plt
+def draw_slopes(panels: list[Any], cosines: Mapping[str, Mapping[str, list[float]]]) -> None:
+    """The slope that a probe sees, at its best gain, beside the exact one; and their cosines."""
+    x = np.linspace(-4, 4, 401)
+    for i, depth in enumerate(SLOPE_DEPTHS):
+        neurons = Absorber(depth)
+        gain = best_gain(np, neurons, np.random.default_rng(0).standard_normal(10_000))
+        panels[0].plot(x, exact_slope(np, neurons, x), color=f"C{i}", label=f"depth {depth:g}")
+        panels[0].plot(x, gain * probe_slope(np, neurons, x), "--", color=f"C{i}")
+        for profile, style in (("lumped", ".-"), ("distributed", ".:")):
+            panels[1].plot(SIGMAS, cosines[profile][f"{depth:g}"], style, color=f"C{i}")
+    panels[0].set(xlabel="field (root of saturation intensity)", ylabel="slope: exact, probe dashed")
+    panels[0].legend(fontsize=6)
+    panels[1].set(xlabel="RMS field (root of saturation intensity)", ylabel="cosine; distributed dotted")
 
-    for axes, what, ticks in zip(panels, ("batch", "size"), (BATCHES, SIZES), strict=False):
+
+def draw_bill(panels: list[Any], by_preset: Mapping[str, Any], fewest: Mapping[str, float | None]) -> None:
+    """Joules per multiplication against batch, size and bits; the light that is needed dashed."""
+    labels = ("vectors of a batch", "modes, or values, of a vector", "bits of converters, batch 4,096")
+    for axes, what, ticks, label in zip(panels, ("batch", "size", "bits"), (BATCHES, SIZES, BITS), labels, strict=True):
         for i, (preset, row) in enumerate(by_preset.items()):
             axes.loglog(ticks, row[what], ".-", color=f"C{i}", label=preset)
-            axes.axhline(row["limit"], color=f"C{i}", linestyle="--", linewidth=0.7)
-        axes.set(xlabel=what, ylabel="J per multiplication, training", ylim=(1e-19, 1e-3))
-    panels[0].legend(fontsize=6)
+            needed = fewest.get(preset)
+            floor = row["light"] if needed is None else needed * row["photon"]
+            axes.axhline(floor, color=f"C{i}", linestyle="--", linewidth=0.7)
+        axes.set(xlabel=label, ylabel="J per multiplication, training", ylim=(1e-19, 1e-2))
+    panels[2].set(xscale="linear", xticks=BITS)
+    panels[0].legend(fontsize=6, ncols=2)
+
+
+def draw_components(axes: Any, by_preset: Mapping[str, Any]) -> None:
+    """Shares of the components of a step at batch 64; those above 2% anywhere are named."""
+    import matplotlib.pyplot as plt
+
     totals = np.array([sum(row["components"].values()) for row in by_preset.values()])
+    names = sorted({name for row in by_preset.values() for name in row["components"]})
+    shares = {n: 100 * np.array([row["components"].get(n, 0.0) for row in by_preset.values()]) / totals for n in names}
     below = np.zeros(len(by_preset))
-    for number, name in enumerate(sorted({name for row in by_preset.values() for name in row["components"]})):
-        shares = 100 * np.array([row["components"].get(name, 0.0) for row in by_preset.values()]) / totals
-        color = plt.get_cmap("tab20")(number % 20)
-        panels[-1].bar([*by_preset], shares, bottom=below, color=color, label=name if shares.max() > 2 else None)
-        below += shares
-    panels[-1].set(ylabel="% of a step, batch 64")
-    panels[-1].tick_params(axis="x", labelrotation=45, labelsize=7)
-    panels[-1].legend(fontsize=6)
+    for number, name in enumerate([name for name in names if shares[name].max() > 2]):
+        axes.barh([*by_preset], shares[name], left=below, color=plt.get_cmap("tab20")(number % 20), label=name)
+        below += shares[name]
+    axes.barh([*by_preset], 100 - below, left=below, color="lightgray", label="others")
+    axes.set(xlabel="share of the energy of a step of 64 x 64, batch 64 (%)", xlim=(0, 100))
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def without_planes(found: Mapping[str, Any]) -> dict[str, Any]:
+    """All numbers but what networks say of every point of the plane."""
+    tasks_alone = {task: {"accuracy": part["accuracy"]} for task, part in found.get("tasks", {}).items()}
+    return {**found, **({"tasks": tasks_alone} if tasks_alone else {})}
 
 
 def main() -> None:
@@ -379,10 +482,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
-    work = dict(zip(PARTS, (tasks, controls, photons, phases, bill), strict=True))
+    work = dict(zip(PARTS, (tasks, controls, photons, phases, slopes, costs, bill), strict=True))
     found = {part: work[part](options) for part in options.parts}
     if options.json:
-        options.json.write_text(json.dumps(found, indent=1))
+        options.json.write_text(json.dumps(without_planes(found), indent=1))
     if options.figure:
         draw(found, options.figure)
 

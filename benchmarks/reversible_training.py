@@ -2,6 +2,8 @@
 
     python benchmarks/reversible_training.py [--seeds N] [--epochs N] [--json FILE]
 
+Stored: results/reversible_training.json, of the defaults.
+
 First the digits MLP 64-32-10 by rule `leapfrog` on the device `reversible`, beside the same net in float32 with the
 same rate, momentum and mini-batches; then all of it backwards. Then what each garbage policy takes, from the ledger:
 of that MLP, and of a chain of eight layers, where checkpoints pay. What the host erases all the same is counted as the
@@ -15,6 +17,7 @@ import argparse
 import json
 import math
 import statistics
+import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -31,19 +34,21 @@ from hwsim.data import Dataset
 from hwsim.devices.reversible import Reversible
 from hwsim.devices.reversible.pebbling import plan
 from hwsim.learning.information import Buffer, occupied_bits
-from hwsim.learning.leapfrog import batches_back, leapfrog, undo
+from hwsim.learning.leapfrog import leapfrog
+from hwsim.learning.undoing import batches_back, undo
 from hwsim.losses import cross_entropy
 from hwsim.models import mlp
 from hwsim.models.recompute import Segment, chained
 from hwsim.nn import Model, Network
 from hwsim.optim import SGD
+from hwsim.run import Run, made_with
 from hwsim.tape import Value
 
 BATCH, RATE = 32, 0.03
 WIDTHS = [64, 32, 10]
 DEPTH = 8
 PRODUCTS = (Kind.FORWARD, Kind.RELEASE, Kind.BACKWARD, Kind.GRADIENT)
-COLUMNS = ("garbage, peak bits", "array erases", "host overwrites", "buffer grows", "erasure J", "array J", "host J")
+COLUMNS = ("garbage held, bits", "array erases", "host overwrites", "buffer grows", "erasure J", "array J", "host J")
 CAUSES = ("the loss", "velocity and buffer", "activations, biases, moves of operands")
 CHAIN = [("discard", "discard"), ("bennett", "bennett"), *(("bennett", f"checkpoint:{s}") for s in (6, 5, 4))]
 
@@ -108,10 +113,14 @@ def acceptance(data: Dataset, bits: int, seeds: int, epochs: int) -> dict[str, A
         control = hwsim.fit(model, data, "ideal", seed=seed, **options)
         buffer_bits = run.ledger.live_bits[device.host_device]
         held = occupied(run.network.tape.mover.state)  # type: ignore[union-attr]
+        apart = int((correct(run, data) != correct(control, data)).sum())
         undoing = time.perf_counter()
         undo(run.network, batches_back(data, seed=seed, batch=BATCH, steps=run.steps), cross_entropy)
         found["integer"].append(run.test_accuracy)
         found["float"].append(control.test_accuracy)
+        found["integer_loss"].append(run.epochs[-1].loss)
+        found["float_loss"].append(control.epochs[-1].loss)
+        found["images_apart"].append(apart)
         found["back"].append(is_back(run.network, start))
         found["steps"].append(run.steps)
         found["reserved"].append(buffer_bits / (run.network.parameter_count * run.steps))
@@ -119,6 +128,11 @@ def acceptance(data: Dataset, bits: int, seeds: int, epochs: int) -> dict[str, A
         found["there_s"].append(trained - begun)
         found["back_s"].append(time.perf_counter() - undoing)
     return dict(found)
+
+
+def correct(run: Run, data: Dataset) -> Any:
+    """Which test images are right."""
+    return run.network.predict(data.x_test).argmax(axis=-1) == data.y_test
 
 
 def growth(data: Dataset, momentum: float, count: int) -> dict[str, float]:
@@ -158,7 +172,7 @@ def bill(model: Model, garbage: str, data: Dataset, count: int) -> dict[str, Any
     machine_j = {part: float(j) / count for (label, part), j in energy_j.items() if label == device.spec}
     return {
         "passes": {layer: {str(kind): runs / count for kind, runs in each.items()} for layer, each in passes.items()},
-        "garbage_peak_bits": net.ledger.peak_bits[device],
+        "garbage_held_between_operations_bits": net.ledger.peak_bits[device],
         "buffer_bits_per_step": net.ledger.live_bits[host] / count,
         "array_erased_bits": erased / count,
         "host_overwritten_bits": {cause: bits / count for cause, bits in overwritten.items()},
@@ -196,6 +210,8 @@ def show_acceptance(bits: int, row: dict[str, Any]) -> None:
     """Two lines: accuracy, and the way back."""
     reserved, occupied_bits_each = statistics.mean(row["reserved"]), statistics.mean(row["occupied"])
     print(f"{bits:2} bits: {spread(row['integer'])}, float {spread(row['float'])}, after {row['steps'][0]} steps")
+    print(f"   right in only one of both: {row['images_apart']} images by seed; loss of the last epoch ", end="")
+    print(f"{statistics.mean(row['integer_loss']):.5f}, float {statistics.mean(row['float_loss']):.5f}")
     print(f"   back to the first bits: {sum(row['back'])} of {len(row['back'])} runs, ", end="")
     print(f"{statistics.mean(row['there_s']):.2f} s there, {statistics.mean(row['back_s']):.2f} s back; ", end="")
     print(f"buffer {reserved:.4f} bit/parameter/step reserved, {occupied_bits_each:.4f} occupied")
@@ -216,9 +232,21 @@ def show_bills(title: str, bills: dict[str, dict[str, Any]], layers: Sequence[st
         made = mean_passes(row, layers)
         there = made["forward"] + made["release"]
         total = f"{there:g}+{made['backward']:g}+{made['gradient']:g} = {sum(made.values()):g}"
-        counts = [row["garbage_peak_bits"], row["array_erased_bits"], sum(row["host_overwritten_bits"].values())]
+        overwritten = sum(row["host_overwritten_bits"].values())
+        counts = [row["garbage_held_between_operations_bits"], row["array_erased_bits"], overwritten]
         line = "".join(f"{value:19,.0f}" for value in [*counts, row["buffer_bits_per_step"]])
         print(f"{policy:14}{total:>20}{line}" + "".join(f"{row[j]:19.3g}" for j in ("erasure_j", "array_j", "host_j")))
+
+
+def commit() -> dict[str, Any]:
+    """The commit that was measured, and the files of the working tree that differ from it."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    changed = git("diff", "--name-only", "HEAD", "--", "../devices/reversible", "../hwsim", "../models").splitlines()
+    return {"commit": git("rev-parse", "HEAD"), "changed_since": changed}
 
 
 def main() -> None:
@@ -229,7 +257,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     data = hwsim.data.load("digits")
-    result: dict[str, Any] = {"acceptance": {}, "growth": {}, "mlp": {}, "chain": {}}
+    settings = {"batch": BATCH, "learning_rate": RATE, "momentum": 0.9, "widths": WIDTHS, "epochs": options.epochs}
+    result: dict[str, Any] = {**commit(), "made_with": made_with(), "settings": settings}
+    result |= {"acceptance": {}, "growth": {}, "mlp": {}, "chain": {}}
 
     print(f"digits, MLP {'-'.join(map(str, WIDTHS))}, {options.seeds} seeds, test accuracy [%], mean +- sd")
     for bits in (8, 16):

@@ -1,12 +1,14 @@
-"""What the words of a command line mean: models with their data and recipe, lists of devices and of numbers."""
+"""What the words of a command line mean: models with their data and recipe, lists, and where results go."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
+import sys
 from typing import Any
 
 from hwsim import data, registry
+from hwsim.checkpoint import require_writable, write_text
 from hwsim.errors import ConfigError, HwsimError
 
 
@@ -81,3 +83,22 @@ def numbers(text: str, what: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise ConfigError(f"{what} {text!r}: write numbers separated by commas") from None
+
+
+def writable(json_path: str | None) -> None:
+    """Find out before the work whether its result can be written."""
+    if json_path not in (None, "-"):
+        require_writable(str(json_path))
+
+
+def say(json_path: str | None, text: str) -> None:
+    """Print a result for people: on standard error where standard output belongs to JSON."""
+    print(text, file=sys.stderr if json_path == "-" else sys.stdout)
+
+
+def output(json_path: str | None, text: str) -> None:
+    """Write the result as JSON where it was asked for."""
+    if json_path == "-":
+        print(text.rstrip("\n"))
+    elif json_path is not None:
+        write_text(json_path, text.rstrip("\n") + "\n")

@@ -21,6 +21,7 @@ from hwsim.cost import Z95, Certainty, Quantity, op_time
 from hwsim.device import Device
 from hwsim.errors import ConfigError
 from hwsim.ledger import Ledger
+from hwsim.library import times
 from hwsim.meter import Measurement, measure
 from hwsim.parameters import parameters_of
 from hwsim.timing import REPEATS, Shapes, Timing, library, processor, products, require_card, timings
@@ -195,7 +196,7 @@ def calibrate(name: str) -> Calibration:
     if target.array == "cupy":
         require_card()
     device = registry.device(name, array=target.array)
-    base = changed(device, target.fixed)
+    base = fixed(device, target)
     machine = f"{processor(base)}; {library(base)}"
     shapes = (*target.fitted, *target.held_out)
     timed = timings([changed(base, {"precision": precision}) for precision in PRECISIONS], shapes)
@@ -207,6 +208,18 @@ def calibrate(name: str) -> Calibration:
     result = changed(result, {key: replace(q, source=f"{q.source} on {machine}") for key, q in power.items()})
     errors = error(result, fitted), error(result, held_out)
     return Calibration(name, result, machine, found, *errors, tuple(each.spread for each in timed), tuple(said))
+
+
+def fixed(device: Any, target: Target) -> Device:
+    """The device with what is fixed; a share that is fixed at 1 goes into its rates, measured later or not."""
+    values = dict(target.fixed)
+    if "sustained_share" in values:
+        values["flop_per_s"] = {
+            name: times(rate, device.sustained_share, rate.key) for name, rate in device.flop_per_s.items()
+        }
+    if "dram_share" in values:
+        values["dram_bytes_per_s"] = times(device.dram_bytes_per_s, device.dram_share, device.dram_bytes_per_s.key)
+    return changed(device, values)
 
 
 def changed(device: Device, values: Mapping[str, Any]) -> Device:
@@ -221,7 +234,7 @@ def parameters(base: Any, quantities: Mapping[str, Quantity]) -> dict[str, Any]:
     plain = {name: q for name, q in quantities.items() if "." not in name}
     return {
         **plain,
-        "flop_per_s": {precision: rates.get(precision, base.flop_per_s[precision]) for precision in PRECISIONS},
+        "flop_per_s": {**base.flop_per_s, **rates},
     }
 
 
@@ -303,17 +316,20 @@ def package_power(device: Device) -> tuple[dict[str, Quantity], tuple[str, ...]]
     found = {name: watts(m) for name, m in (("package_power_w", working), ("idle_power_w", waiting))}
     powers = {name: power for name, power in found.items() if power is not None}
     if len(powers) < 2:
-        reasons = [str(each) for each in working.unavailable if each.source == "RAPL"]
-        return {}, (f"Package power is as it was, not measured. {'; '.join(reasons)}",)
+        reasons = dict.fromkeys(str(r) for m in (waiting, working) for r in m.unavailable if r.source == "RAPL")
+        said = "; ".join(reasons) or "RAPL: the counters move too seldom for what they counted to tell a power"
+        return {}, (f"Package power is as it was, not measured. {said}",)
     shown = [f"{name} {q.nominal:.3g} ({q.low:.3g} to {q.high:.3g}) W" for name, q in powers.items()]
     return powers, (f"Of all packages, by RAPL, over {POWER_S:g} s each: {', '.join(shown)}",)
 
 
 def watts(measured: Measurement) -> Quantity | None:
-    """The power of all packages [W], within what sampling leaves open; None where no counter answered."""
+    """The power of all packages [W], within what sampling leaves open; None where counters fail or tell too little."""
     packages = [r for r in measured.readings if r.source == "RAPL" and not r.name.endswith("dram")]
-    if not packages:
+    if not packages or any(r.source == "RAPL" for r in measured.unavailable):
         return None
     energy_j, error_j = sum(r.energy_j for r in packages), sum(r.error_j for r in packages)
     low, nominal, high = ((energy_j + sign * error_j) / measured.time_s for sign in (-1, 0, 1))
+    if low <= 0:
+        return None
     return Quantity(low, nominal, high, "RAPL, other programs included,", Certainty.MEASURED)

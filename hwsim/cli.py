@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hwsim import __version__, data, registry
-from hwsim.arguments import device_names, model_and_data, numbers
-from hwsim.checkpoint import require_writable, write_text
+from hwsim.arguments import device_names, model_and_data, numbers, output, say, writable
+from hwsim.checkpoint import require_writable
 from hwsim.commands import Commands
 from hwsim.errors import ConfigError, HwsimError, Interrupted, TrainingError
+from hwsim.learning import RULES
 
 if TYPE_CHECKING:
     from hwsim.device import Device
@@ -197,6 +198,8 @@ def train(
     learning_rate: Annotated[float | None, typer.Option(help="Step size, above zero.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="sgd, momentum or adam.")] = None,
     loss: Annotated[str | None, typer.Option(help="cross_entropy or mse.")] = None,
+    rule: Annotated[str, typer.Option(help="Learning rule: " + ", ".join(RULES) + ".")] = "backprop",
+    undo: Annotated[bool, typer.Option("--undo", help="Then run the training backwards (rule leapfrog).")] = False,
     until: Annotated[float | None, typer.Option(help="Stop at this validation accuracy.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights, order and noise.")] = 0,
     seeds: Annotated[int, typer.Option(help="Train this many seeds, from --seed on.")] = 1,
@@ -219,10 +222,11 @@ def train(
     With deployment: hwsim train mlp --device crossbar --deploy crossbar:pcm --ages 1s,1h,30d
     """
     from hwsim.deploy import ages_in, deployment, require_ageing
+    from hwsim.learning.undoing import require_exact, run_back
     from hwsim.nn import Network
     from hwsim.report.runs import bill_text, deployment_text, heading, run_text, seeds_text
     from hwsim.report.units import title_of
-    from hwsim.train import fit, model_text, most_frequent_class_share
+    from hwsim.train import fit, loss_for, model_text, most_frequent_class_share
 
     if seeds < 1:
         raise ConfigError(f"seeds {seeds}: needs a whole number from 1")
@@ -230,14 +234,18 @@ def train(
         raise ConfigError("a checkpoint keeps one run; give --checkpoint with --seeds 1")
     if ages is not None and deploy is None:
         raise ConfigError(f"ages {ages!r} of what? give --deploy DEVICE with --ages")
+    if undo and (rule != "leapfrog" or deploy is not None):
+        raise ConfigError("--undo goes back to the first weights: give it with --rule leapfrog, and without --deploy")
     writable(json_path)
     network, dataset, recipe = model_and_data(model, data_name)
     chosen = {
         "epochs": epochs, "batch": batch, "learning_rate": learning_rate, "optimizer": optimizer, "loss": loss,
-        "until": until,
+        "until": until, "rule": rule,
     }  # fmt: skip
     settings = recipe | {key: value for key, value in chosen.items() if value is not None}
     substrate = registry.device(device)
+    if undo:
+        require_exact([substrate])
     if deploy is not None:
         target, ages_s = registry.device(deploy), ages_in(AGES if ages is None else ages)
         require_ageing(Network(network, substrate, shape_only=True), dataset, target, tuple(ages_s.values()))
@@ -257,14 +265,19 @@ def train(
         if controls:
             row |= controls_of(run, substrate, dataset, settings)
         if not rows:
-            first, name = run, f"{title} on {dataset.name}"
+            first, bill, name = run, run.bill(), f"{title} on {dataset.name}"
             say(json_path, heading(name, substrate.spec, dataset.classes, share, run.test_images))
         rows.append(row)
         say(json_path, run_text(row))
+        if undo:
+            used = loss_for(dataset, settings.get("loss"))
+            row["undone"] = back = run_back(run.network, dataset, used, batch=run.batch, steps=run.steps)
+            whether = "bit for bit" if back["bit_for_bit"] else "NOT bit for bit"
+            say(json_path, f"    undone: {back['steps']} steps, for {back['energy_j']:.3g} J; first weights {whether}")
     if seeds > 1:
         say(json_path, seeds_text(rows, settings.get("until")))
-    result |= {"rows": rows, "bill": first.bill()}
-    if text := bill_text(result["bill"], substrate.spec):
+    result |= {"rows": rows, "bill": bill}
+    if text := bill_text(bill, substrate.spec):
         say(json_path, f"\n{text}")
     if deploy is not None:
         result["deployment"] = deployment(first, dataset, target, ages_s)
@@ -303,8 +316,10 @@ def compare(
     from hwsim.compare import DEFAULT_DEVICES
     from hwsim.compare import compare as run_comparison
     from hwsim.report.figure import require_drawable
+    from hwsim.report.gantt import chart_path, written
 
-    for path in (csv_path, html_path, require_drawable(figure_path)):
+    paths = [csv_path, html_path, require_drawable(figure_path)]
+    for path in (*paths, chart_path(figure_path) if schedule is not None else None):
         if path is not None:
             require_writable(path)
     writable(json_path)
@@ -325,13 +340,11 @@ def compare(
         result.to_csv(csv_path)
     if html_path is not None:
         result.to_html(html_path)
+    output(json_path, result.json())  # before drawing: a picture that fails takes nothing else along
     result.to_figure(figure_path)
     print(f"figure: {figure_path}", file=sys.stderr)
     if schedule is not None:
-        from hwsim.report.gantt import written
-
         say(json_path, f"\n{written(result.data['schedule'], figure_path)}")
-    output(json_path, result.json())
 
 
 @app.command()
@@ -378,22 +391,3 @@ def control(
         return fit(network, dataset, device, seed=seed, frozen=frozen, **settings).test_accuracy
     except TrainingError:
         return None
-
-
-def writable(json_path: str | None) -> None:
-    """Find out before the work whether its result can be written."""
-    if json_path not in (None, "-"):
-        require_writable(str(json_path))
-
-
-def say(json_path: str | None, text: str) -> None:
-    """Print a result for people: on standard error where standard output belongs to JSON."""
-    print(text, file=sys.stderr if json_path == "-" else sys.stdout)
-
-
-def output(json_path: str | None, text: str) -> None:
-    """Write the result as JSON where it was asked for."""
-    if json_path == "-":
-        print(text.rstrip("\n"))
-    elif json_path is not None:
-        write_text(json_path, text.rstrip("\n") + "\n")

@@ -38,6 +38,9 @@ DEFAULT_DEVICES = (
     "gpu:h100:precision=bf16",
     "gpu:h100:precision=fp8",
     "gpu:gtx580",
+    "crossbar:ecram",
+    "optical:homodyne",
+    "reversible:adiabatic_cmos",
 )
 NOT_REACHED = "not reached"
 PIPELINED = "pipelined"
@@ -95,6 +98,10 @@ def compare(
     check(settings)
     if schedule not in (None, PIPELINED):
         raise ConfigError(f"no schedule {schedule!r}; known: {PIPELINED}, or none for one operation after the other")
+    scheduled = {
+        name: pipelined(model, data, device, batch=settings.batch, optimizer=optimizer).as_dict()
+        for name, device in (named.items() if schedule is not None else ())
+    }  # before training: what it refuses costs no more than that
     boundary = boundary or standard_boundary()
     exact_name = next((name for name, device in named.items() if device.spec == "ideal"), None)
     jobs = (len(named) + (exact_name is None)) * 2 * (len(settings.learning_rates) + seeds - 1)
@@ -142,12 +149,7 @@ def compare(
             "excluded": {name: list(type(device).excluded) for name, device in named.items()},
             "rows": rows,
             "summary": summary,
-            "schedule": {}
-            if schedule is None
-            else {
-                name: pipelined(model, data, device, batch=settings.batch, optimizer=optimizer).as_dict()
-                for name, device in named.items()
-            },
+            "schedule": scheduled,
             "filled": [] if card is None else [filled_card(model, data, *card, optimizer, boundary)],
         }
     )

@@ -313,7 +313,7 @@ def _idx(path: Path, origin: str) -> Dataset:
         path = path.expanduser()
         folder, wanted = (path, None) if path.is_dir() else (path.parent, path.name)
         files = sorted(folder.iterdir(), reverse=True)  # a plain file comes after its .gz, and replaces it
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise DataError(f"no folder {path} that can be read ({error})") from error
     sets: dict[str, dict[str, Path]] = {}
     for file in files:

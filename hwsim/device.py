@@ -47,6 +47,7 @@ class Device(ABC):
     presets_path: ClassVar[Path | None] = None  # a TOML of named parameter sets beside the device
     default_preset: ClassVar[str | None] = None
     excluded: ClassVar[tuple[str, ...]] = ()  # what its joules leave out, printed under every comparison
+    exact_updates: ClassVar[bool] = False  # whether update(-step) takes update(step) back bit for bit
 
     seed: int = parameter(0, doc="seed of every noise stream", low=0)
     array: str = parameter("numpy", doc="array library: numpy or cupy")

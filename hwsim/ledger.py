@@ -271,7 +271,7 @@ class Ledger:
             read.peak_bits.update({devices[label]: bits for label, bits in data["peak_bits"].items()})
         except KeyError as error:
             raise ConfigError(f"ledger: {error} is missing; given devices: {sorted(devices)}") from None
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ConfigError(f"not a ledger that hwsim wrote: {error}") from None
         self.calls, self.actual, self.tiles = read.calls, read.actual, read.tiles
         self.live_bits, self.peak_bits = read.live_bits, read.peak_bits
@@ -285,7 +285,7 @@ class Ledger:
         """A ledger from a file, on `devices` by label. Raises ConfigError where the file is no ledger."""
         try:
             data = json.loads(Path(path).read_text())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"{path} cannot be read as a ledger: {error}") from None
         if not isinstance(data, dict):
             raise ConfigError(f"{path} holds no ledger but a {type(data).__name__}")

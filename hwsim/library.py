@@ -38,6 +38,7 @@ ACCUMULATOR = {"int8": "int32", "int16": "int32", "int32": "int32", "fp8": "fp16
 ACCUMULATOR |= {"tf32": "fp32", "fp32": "fp32", "fp64": "fp64"}
 LIKE = {"fp8_e4m3": "fp8", "fp8_e5m2": "fp8"}  # priced alike
 
+MOST_EFFECTIVE_BITS = 24  # no converter of Murmann's survey has as many (recalled)
 PLANAR_NM = 28.0  # down to here Stillmaker and Baas agree with silicon; below, FinFETs (see components.toml)
 
 
@@ -91,10 +92,12 @@ def presets(path: str | Path) -> dict[str, dict[str, Any]]:
 def _parsed(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, a null character in the name, too many digits
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply to be read") from None
 
 
 def _built(table: Mapping[str, Any], path: Path, prefix: str) -> dict[str, Any]:
@@ -405,10 +408,13 @@ def adc(effective_bits: float, rate_hz: float, node_nm: float) -> Adc:
 
     Takes effective bits, not nominal ones. 80% of the total energy is dynamic, 20% a static power at `rate_hz`; both
     have the same key, since they are shares of one total.
-    Source: model.yaml of hwcomponents-adc 1.0.21. Raises ConfigError below 4 bits or without rate.
+    Source: model.yaml of hwcomponents-adc 1.0.21. Raises ConfigError outside 4-24 bits, or without rate.
     """
-    if effective_bits < 4 or not rate_hz > 0 or not node_nm > 0:
-        raise ConfigError(f"no survey converter of {effective_bits} bits, {rate_hz} Hz, {node_nm} nm; 4 bits at least")
+    if not 4 <= effective_bits <= MOST_EFFECTIVE_BITS or not rate_hz > 0 or not node_nm > 0:
+        raise ConfigError(
+            f"no survey converter of {effective_bits} bits, {rate_hz} Hz, {node_nm} nm; 4 bits at least, and "
+            f"{MOST_EFFECTIVE_BITS} at most"
+        )
     merit_db = min(213.7807 - 2.8719 * math.log(rate_hz), 128.3068 + 3.2205 * math.ceil(effective_bits))
     resolution_db = 6.02 * effective_bits + 1.76
     exponent = 26.0496 + 1.8800 * math.log(node_nm) - 2.8291 * math.log(effective_bits) - 1.4702

@@ -4,7 +4,7 @@
         work()
     print(m)
 
-A counter that cannot be read is named with its reason and its remedy; it never counts as 0 J.
+A counter that cannot be read is named with its reason and its remedy; it never counts as 0 J, so that there is no sum.
 """
 
 from __future__ import annotations
@@ -125,23 +125,21 @@ class Counter:
 def rapl() -> tuple[list[Counter], list[Unavailable]]:
     """The counters of processor packages, and of memory where it has its own; parts of a package are in it already."""
     counters: list[Counter] = []
-    missing: list[Unavailable] = []
     names = {zone.name: text(zone / "name") for zone in sorted(POWERCAP.glob(ZONES))}
     for zone, name in names.items():
         package = names.get(zone.rpartition(":")[0], "")
         if name.startswith("package") or name == "dram":
             path, title = POWERCAP / zone, f"{package} {name}".strip()
+            counter = Counter("RAPL", title, partial(microjoules, path / "energy_uj"), RAPL_PERIOD_S, RAPL_STEP_J)
             try:
-                range_j = 1e-6 * int(text(path / "max_energy_range_uj"))
+                counter.range_j = 1e-6 * int(text(path / "max_energy_range_uj"))
             except ValueError:
-                missing.append(Unavailable("RAPL", f"{title} has no max_energy_range_uj", "update the kernel"))
-                continue
-            read = partial(microjoules, path / "energy_uj")
-            counters.append(Counter("RAPL", title, read, RAPL_PERIOD_S, RAPL_STEP_J, range_j))
-    if not counters and not missing:
-        what = "has no processor's energy counters" if POWERCAP.is_dir() else "does not exist"
-        missing.append(Unavailable("RAPL", f"{POWERCAP} {what}", NO_ZONES))
-    return counters, missing
+                counter.failure = Unavailable("RAPL", f"{title} has no max_energy_range_uj", "update the kernel")
+            counters.append(counter)
+    if counters:
+        return counters, []
+    what = "has no processor's energy counters" if POWERCAP.is_dir() else "does not exist"
+    return [], [Unavailable("RAPL", f"{POWERCAP} {what}", NO_ZONES)]
 
 
 def text(path: Path) -> str:
@@ -204,6 +202,19 @@ def synchronize(xp: Any) -> None:
         xp.cuda.Device().synchronize()
 
 
+def waited_for_cards() -> list[Unavailable]:
+    """Wait for work that CuPy has queued, if it is loaded and has a card; why that could not be waited for."""
+    cupy: Any = sys.modules.get("cupy")
+    if not hasattr(cupy, "cuda"):
+        return []
+    try:
+        if cupy.cuda.runtime.getDeviceCount() > 0:  # without a card, to synchronize is an error
+            synchronize(cupy)
+    except Exception as error:  # drivers fail in ways of their own, and the work must go on
+        return [Unavailable("CuPy", f"what it has queued cannot be waited for ({error})", "see: nvidia-smi")]
+    return []
+
+
 # -- the meter ---------------------------------------------------------------------------------------------
 
 
@@ -224,7 +235,8 @@ class Measurement:
         self._stop = threading.Event()
         self.start_s = 0.0
         self._time_s: float | None = None
-        self._results: tuple[Reading | Unavailable, ...] = ()
+        self._counted: tuple[Reading | Unavailable, ...] = ()  # of every counter that there is
+        self._results: tuple[Reading | Unavailable, ...] = ()  # the same, and what there is no counter of
 
     def __enter__(self) -> Self:
         if self._watch is not None:
@@ -232,29 +244,40 @@ class Measurement:
         processors, no_processors = rapl()
         cards, no_cards, self._library = nvml()
         self._counters, self._missing = processors + cards, no_processors + no_cards
-        self._time_s, self._results = None, ()
-        self._stop = threading.Event()
-        self._watch = threading.Thread(target=self._keep_up, args=(self._stop,), daemon=True, name="hwsim meter")
-        synchronize(sys.modules.get("cupy"))
-        for counter in self._counters:
-            counter.start()
-        self._watch.start()
+        self._time_s, self._results, self._stop = None, (), threading.Event()
+        try:
+            self._missing += waited_for_cards()
+            for counter in self._counters:
+                counter.start()
+            watch = threading.Thread(target=self._keep_up, args=(self._stop,), daemon=True, name="hwsim meter")
+            watch.start()
+        except BaseException:  # an interrupt: __exit__ is not called then
+            self._close()
+            raise
+        self._watch = watch
         self.start_s = time.perf_counter()
         return self
 
     def __exit__(self, *error: object) -> None:
-        synchronize(sys.modules.get("cupy"))
-        self._time_s = time.perf_counter() - self.start_s
+        try:
+            late = [reason for reason in waited_for_cards() if reason not in self._missing]
+            self._time_s = time.perf_counter() - self.start_s
+            for counter in self._counters:
+                counter.sample()
+            self._counted = tuple(counter.result(self._time_s) for counter in self._counters)
+            self._results = (*self._counted, *self._missing, *late)
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        """Stop watching, and leave the library of cards as it was found."""
         self._stop.set()
-        if self._watch is not None:
-            self._watch.join()
-            self._watch = None
-        for counter in self._counters:
-            counter.sample()
-        self._results = (*(counter.result(self._time_s) for counter in self._counters), *self._missing)
-        if self._library is not None:
-            self._library.nvmlShutdown()
-            self._library = None
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.join()
+        library, self._library = self._library, None
+        if library is not None:
+            library.nvmlShutdown()
 
     def _keep_up(self, stop: threading.Event) -> None:
         """Read counters now and then, so that none wraps twice unseen."""
@@ -285,29 +308,42 @@ class Measurement:
 
     @property
     def energy_j(self) -> float:
-        """The joules of all counters that answered. Raises NotMeasured, with reasons and remedies, where none did."""
+        """The joules of all counters. Raises NotMeasured, with reasons and remedies, where one failed or none is."""
         return sum(reading.energy_j for reading in self._answers)
 
     @property
     def error_j(self) -> float:
-        """The most that sampling leaves open of `energy_j` [J]. Raises NotMeasured where no counter answered."""
+        """The most that sampling leaves open of `energy_j` [J]. Raises NotMeasured where that does."""
         return sum(reading.error_j for reading in self._answers)
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is a counter, and each one answered: what some of them counted is not the whole."""
+        return bool(self.readings) and not self._failed
+
+    @property
+    def _failed(self) -> tuple[Unavailable, ...]:
+        return tuple(result for result in self._counted if isinstance(result, Unavailable))
 
     @property
     def _answers(self) -> tuple[Reading, ...]:
         if not self.readings:
             raise NotMeasured("energy is unavailable: " + "; ".join(map(str, self.unavailable)))
+        if self._failed:
+            raise NotMeasured(
+                f"energy is incomplete: {'; '.join(map(str, self._failed))}; what the others counted is in readings"
+            )
         return self.readings
 
     def __str__(self) -> str:
         if self._time_s is None:
             return "not measured yet"
         lines = [f"{self.time_s:.4g} s"]
-        if self.readings:
+        if self.complete:
             lines[0] += f", {self.energy_j:.4g} J +- {self.error_j:.2g} J"
         return "\n".join([*lines, *(f"  {result}" for result in self._results)])
 
 
 def measure() -> Measurement:
-    """A meter for `with hwsim.measure() as m`: m.time_s, m.energy_j +- m.error_j, m.readings, m.unavailable."""
+    """A meter for `with hwsim.measure() as m`: m.time_s, m.energy_j +- m.error_j, m.complete, m.readings ..."""
     return Measurement()

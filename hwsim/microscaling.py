@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from hwsim.arrays import Array, Namespace
+from hwsim.errors import ShapeError
 from hwsim.formats import CARRIER_MANTISSA_BITS, INFINITY, MAGNITUDE, NAN, FloatFormat, number_format
 
 LARGEST = float.fromhex("0x1.fffffep+127")  # of float32
@@ -116,6 +117,8 @@ def blocks(xp: Namespace, x: Array, axis: int, size: int) -> Array:
 
     An axis that is shorter than a block is one block of its own length.
     """
+    if not x.ndim:
+        raise ShapeError("a single number has no axis along which values share a scale; give an array")
     axis %= x.ndim
     length = x.shape[axis]
     outer, inner = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
@@ -150,6 +153,8 @@ def per_block(
         return xp.asarray(x, dtype=xp.float32)
     codes, scales = block_scaled(xp, x, element, scaling, axis, rng)
     codes *= scales
+    if not x.ndim:
+        raise ShapeError("a single number has no axis along which values share a scale; give an array")
     axis %= x.ndim
     length = x.shape[axis]
     return codes.reshape(codes.shape[0], -1, codes.shape[-1])[:, :length].reshape(x.shape)

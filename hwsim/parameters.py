@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import types
@@ -11,6 +12,8 @@ from typing import Any
 
 from hwsim.cost import Quantity
 from hwsim.errors import DeviceError, PluginError
+
+LARGEST, LEAST = 1e40, 1e-60  # magnitudes beyond any in nature, products of some of which a float still holds
 
 
 def parameter(
@@ -59,17 +62,34 @@ def coerced(owner: str, field: dataclasses.Field[Any], hint: Any, value: Any) ->
         elif bool in options:
             value = {"true": True, "false": False, "1": True, "0": False}[str(value).lower()]
         elif int in options and not isinstance(value, int):
-            if float(value) != int(float(value)):
-                raise ValueError("not a whole number")
-            value = int(float(value))
+            value = whole(value)
         elif float in options:
             value = float(value)
-        elif (str in options) != isinstance(value, str):
-            raise TypeError("it is set by presets alone" if isinstance(value, str) else "not a text")
+        elif (str in options) != isinstance(value, str) or not is_one_of(options, value):
+            raise TypeError("it is set by presets alone" if isinstance(value, str) else f"a {type(value).__name__}")
     except (TypeError, ValueError, KeyError, OverflowError) as error:
         kinds = ", ".join(getattr(option, "__name__", str(option)) for option in options)
         raise DeviceError(f"{where} cannot be read as {kinds}: {error}") from None
     return within(where, field, value)
+
+
+def is_one_of(options: Sequence[Any], value: Any) -> bool:
+    """Whether a value is of one of the declared types, as far as they are types."""
+    kinds = [typing.get_origin(option) or option for option in options]
+    if not all(isinstance(kind, type) and kind is not Any for kind in kinds):
+        return True
+    lists = (list,) if tuple in kinds else ()  # which is what a TOML has
+    return isinstance(value, (*kinds, *lists))
+
+
+def whole(value: Any) -> int:
+    """A whole number, of any size where it is written as one. Raises ValueError, TypeError or OverflowError."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return int(value)
+    if float(value) != int(float(value)):
+        raise ValueError("not a whole number")
+    return int(float(value))
 
 
 def within(where: str, field: dataclasses.Field[Any], value: Any) -> Any:
@@ -78,8 +98,10 @@ def within(where: str, field: dataclasses.Field[Any], value: Any) -> Any:
     low, high = field.metadata.get("low", -math.inf), field.metadata.get("high", math.inf)
     if isinstance(number, int | float) and not isinstance(number, bool):
         unit = f" {field.metadata['unit']}" if field.metadata.get("unit") else ""
-        if not (math.isfinite(number) and low <= number <= high):
+        if not (-math.inf < number < math.inf and low <= number <= high):
             raise DeviceError(f"{where}: needs a finite value from {low:g} to {high:g}{unit}")
+        if number and not LEAST <= abs(number) <= LARGEST:
+            raise DeviceError(f"{where}: needs a magnitude from {LEAST:g} to {LARGEST:g}{unit}, or 0")
     choices = field.metadata.get("choices", ())
     if choices and value not in choices:
         raise DeviceError(f"{where}: needs one of {', '.join(choices)}")

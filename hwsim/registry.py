@@ -100,10 +100,14 @@ def load(group: str, what: str, name: str) -> Any:
 def load_file(text: str) -> Any:
     """The attribute of a Python file, from `path/to/file.py:Name`."""
     path_text, _, attribute = text.partition(":")
-    path = Path(path_text).expanduser().resolve()
     if not attribute:
         raise DeviceError(f"{text!r} names a file but no class; write {path_text}:ClassName")
-    if not path.is_file():
+    try:
+        path = Path(path_text).expanduser().resolve()
+        found = path.is_file()
+    except (OSError, ValueError, RuntimeError):  # too long, a null character, the home of nobody: no file either
+        found = False
+    if not found:
         raise DeviceError(f"no file {path_text!r}; a device may be an installed name or path/to/file.py:ClassName")
     # One module per file, known to sys.modules, so that its classes can be pickled and exist once.
     module_name = f"{FILE_MODULE}{path.stem}_{hashlib.blake2b(str(path).encode(), digest_size=4).hexdigest()}"
@@ -143,11 +147,19 @@ def device_class(name: str) -> Any:
 def device(text: str, /, *, preset: str | None = None, **parameters: Any) -> Any:
     """The device called `name[:preset][:key=value]...`; keyword arguments override the text.
 
-    Raises DeviceError for unknown names, presets and parameters, PluginError for a plug-in that does not import.
+    Raises DeviceError for unknown names, presets and parameters, and for values that nothing can be computed with;
+    PluginError for a plug-in that does not import.
     """
     parsed = parse_device(text)
     cls = device_class(parsed.name)
-    return cls.create(preset or parsed.preset, {**parsed.parameters, **parameters}, text=parsed.name)
+    try:
+        made = cls.create(preset or parsed.preset, {**parsed.parameters, **parameters}, text=parsed.name)
+        _ = made.components  # which are computed from the parameters: an overflow is theirs
+    except HwsimError:
+        raise
+    except (ArithmeticError, ValueError, RuntimeError, OSError) as error:
+        raise DeviceError(f"device {text!r} cannot be computed with these parameters: {error}") from error
+    return made
 
 
 def model(name: str, /, *arguments: Any, **parameters: Any) -> Any:

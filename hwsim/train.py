@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import signal
 import threading
@@ -16,10 +17,11 @@ import numpy as np
 
 from hwsim import registry
 from hwsim.arrays import Array, Shape, generator, key_of
-from hwsim.checkpoint import read_checkpoint, require_writable, write_checkpoint
+from hwsim.checkpoint import read_checkpoint, require_writable, sole_user, write_checkpoint
 from hwsim.data import Dataset
 from hwsim.device import Device
 from hwsim.errors import ConfigError, DataError, HwsimError, Interrupted, NotFiniteError, ShapeError, TrainingError
+from hwsim.learning import prepare
 from hwsim.learning import rule as learning_rule
 from hwsim.losses import LOSSES
 from hwsim.losses import loss as loss_function
@@ -75,8 +77,8 @@ def fit(
         raise ConfigError("resume needs a checkpoint to go on from")
     if checkpoint_every is not None and checkpoint is None:
         raise ConfigError(f"checkpoint_every {checkpoint_every} needs a checkpoint to write; give --checkpoint FILE")
-    if checkpoint is not None and not resume and Path(checkpoint).exists():
-        raise ConfigError(f"{checkpoint} exists; give --resume to go on from it, or another file")
+    if checkpoint is not None and not resume:
+        require_new(checkpoint)
     device = made(device)
     outputs = require_fit(model, data, device, loss_op)
     one_hot = np.eye(outputs, dtype=np.float32) if data.classes and loss_op is LOSSES["mse"] else None
@@ -94,16 +96,15 @@ def fit(
         "loss": loss_op.name, "rule": rule, "seed": seed, "frozen": sorted(frozen),
     }  # fmt: skip
     keeper = _Keeper(checkpoint, checkpoint_every or per_epoch, settings, run, mover)
-    if resume:
-        keeper.restore()
-
     total = epochs * per_epoch
     title = f"{data.name} on {'+'.join(d.spec for d in net.devices.values())}"
     with (
+        keeper.held(resume=resume),
         progress_bar(title, total, done=keeper.step, shown=progress) as tick,
         np.errstate(over="ignore", invalid="ignore", divide="ignore"),  # what overflows is found, and named, below
         _stop_requests(active=checkpoint is not None) as stop_asked,
     ):
+        prepare(rule, net, mover)
         order: Array = None
         while keeper.step < total and not _reached(run, until):
             epoch, place = divmod(keeper.step, per_epoch)
@@ -241,6 +242,12 @@ def most_frequent_class_share(data: Dataset) -> float | None:
     return float(np.bincount(data.y_test.reshape(-1)).max() / data.y_test.size)
 
 
+def require_new(path: str | Path) -> None:
+    """Refuse a checkpoint that is there already, with a ConfigError."""
+    if os.path.exists(path):
+        raise ConfigError(f"{path} exists; give --resume to go on from it, or another file")
+
+
 def _reached(run: Run, until: float | None) -> bool:
     return until is not None and run.validation_accuracy >= until
 
@@ -266,6 +273,19 @@ class _Keeper:
         self.step = 0
         self.losses: list[float] = []  # of the present epoch
         self.written = -1
+
+    @contextmanager
+    def held(self, *, resume: bool) -> Iterator[None]:
+        """Keep the file to this run, which goes on from it or begins it. Raises ConfigError where another has it."""
+        if self.path is None:
+            yield
+            return
+        with sole_user(self.path):
+            if resume:
+                self.restore()
+            else:
+                require_new(self.path)  # another run may have begun and ended since it was asked first
+            yield
 
     def finish_epoch(self, epoch: int, validation_accuracy: float) -> None:
         """Note how things stand."""
@@ -302,7 +322,9 @@ class _Keeper:
         """
         assert self.path is not None
         arrays, meta = read_checkpoint(self.path)
-        other = meta.get("settings", {})
+        other = meta.get("settings")
+        if not isinstance(other, dict):
+            raise ConfigError(f"checkpoint {self.path} is not whole: it does not say what settings it was made with")
         differ = [
             f"{name} was {other.get(name)!r}, is {value!r}" for name, value in self.settings.items()
             if other.get(name) != value and name != "data_sha256"
@@ -312,7 +334,7 @@ class _Keeper:
                 f"checkpoint {self.path} belongs to another run: {'; '.join(differ)}; give the settings that it was "
                 "made with, or start without resume"
             )
-        was, now = (settings.get("data_sha256", "") for settings in (other, self.settings))
+        was, now = (str(settings.get("data_sha256", "")) for settings in (other, self.settings))
         if was != now:
             raise DataError(
                 f"checkpoint {self.path} was made with other rows of {self.settings['data']} (sha256 {was[:12]}, now "
@@ -321,16 +343,23 @@ class _Keeper:
         net = self.run.network
         try:
             saved = arrays | meta["integers"]
-            step, epochs = int(meta["step"]), [Epoch(**epoch) for epoch in meta["epochs"]]
-            losses = list(meta["losses"])
+            step, epochs = whole_number(meta["step"]), [Epoch(**epoch) for epoch in meta["epochs"]]
+            losses = [float(loss) for loss in meta["losses"]]
             net.load(_below(saved, "net/"))
             self.optimizer.load(_below(saved, "optimizer/"))
             net.ledger.load(meta["ledger"], {label: d for d, label in net.ledger.labels().items()})
         except HwsimError as error:
             raise ConfigError(f"checkpoint {self.path} is not whole: {error}") from None
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ConfigError(f"checkpoint {self.path} is not whole: {error!r}") from None
         self.step, self.losses, self.run.epochs, self.written = step, losses, epochs, step
+
+
+def whole_number(value: Any) -> int:
+    """A number of steps. Raises ValueError for anything else."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{value!r} where a whole number from 0 is needed")
+    return value
 
 
 def _below(saved: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 Half of the values is changed by a branch that reads the other half: x1 += F(x2), then x2 += G(x1). Sums are taken in
 units of 2^-12 and modulo 2^12, as two's complement of 24 bits, so that they are exact in float32 and each has an
-inverse whatever the branch returns, overflow included. A residual network keeps what every block read; this one
-computes it again, and what it keeps does not grow with the number of blocks. Sources: Gomez et al., The reversible
-residual network, 2017; Dinh et al., NICE, 2014 (the additive coupling).
+inverse whatever finite value the branch returns, overflow included. A residual network keeps what every block read;
+this one computes it again, and what it keeps does not grow with the number of blocks. Sources: Gomez et al., The
+reversible residual network, 2017; Dinh et al., NICE, 2014 (the additive coupling).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RECIPE = {"data": "digits", "epochs": 10, "batch": 32, "learning_rate": 0.002, "
 def in_units(xp: Namespace, x: Array) -> Array:
     """x rounded to units and taken modulo the range, to -RANGE / 2 up to RANGE / 2; exact in float32."""
     codes = RANGE / UNIT
-    whole = xp.rint(x / UNIT) % codes
+    whole = xp.rint(xp.fmod(x, RANGE) / UNIT) % codes  # fmod is exact; x / UNIT could leave float32
     return xp.where(whole >= codes / 2, whole - codes, whole) * UNIT
 
 

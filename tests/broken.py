@@ -149,7 +149,7 @@ class FrozenNoise(Noisy):
 
     def redraw(self, tile: Tile) -> None:
         for side, n in (("forward", tile.n), ("backward", tile.k)):
-            tile.state[side] = self.read_noise * self.normal(tile, side, (n,))
+            tile.state[side] = self.read_noise * self.normal(tile, side, (*tile.shape[:-2], 1, n))
 
     def forward(self, tile: Tile, x: Array) -> Array:
         return x @ tile.state["w"] + tile.state["forward"]
@@ -297,6 +297,181 @@ class ActivationWithoutItsParameter(Good):
 class ActivationWithoutSlope(Good):
     def activate_backward(self, activation: Activation, saved: Any, dy: Array) -> tuple[Array, dict[str, Array]]:
         return dy.copy(), {}
+
+
+class SquareTurned(Good):
+    def backward(self, tile: Tile, dy: Array) -> Array:
+        return dy @ tile.state["w"] if tile.k == tile.n else super().backward(tile, dy)
+
+
+class FirstOfAStack(Good):
+    def forward(self, tile: Tile, x: Array) -> Array:
+        w = tile.state["w"]
+        return x @ (w[:1] if w.ndim == 3 else w)
+
+
+class FirstRows(Good):
+    def gradient(self, tile: Tile, x: Array, dy: Array) -> Array:
+        return super().gradient(tile, x[..., :512, :], dy[..., :512, :])
+
+
+class AsItLies(Good):
+    def update(self, tile: Tile, step: Array) -> None:
+        super().update(tile, step.ravel(order="K").reshape(step.shape))
+
+
+class StaleWeights(Good):
+    """Products go on with the weights that were programmed."""
+
+    def write(self, tile: Tile, w: Array) -> None:
+        super().write(tile, w)
+        tile.state["programmed"] = w.copy()
+
+    def backward(self, tile: Tile, dy: Array) -> Array:
+        return dy @ tile.state["programmed"].swapaxes(-1, -2)
+
+
+class DriftUnseen(Good):
+    def write(self, tile: Tile, w: Array) -> None:
+        super().write(tile, w)
+        self.drift(tile, 0)
+
+    def update(self, tile: Tile, step: Array) -> None:
+        super().update(tile, step)
+        self.drift(tile, 0)
+
+    def drift(self, tile: Tile, time_s: float) -> None:
+        tile.state["seen"] = tile.state["w"] * np.float32((1 + time_s) ** -0.2)
+
+    def read(self, tile: Tile) -> Array:
+        return tile.state["seen"].copy()
+
+
+class OneBuffer(Good):
+    """All results of one shape lie in one place."""
+
+    buffers: ClassVar[dict[tuple[int, ...], Array]] = {}
+
+    def forward(self, tile: Tile, x: Array) -> Array:
+        y = super().forward(tile, x)
+        buffer = self.buffers.setdefault(y.shape, np.empty_like(y))
+        buffer[...] = y
+        return buffer
+
+
+class OneMatrixForAll(Good):
+    """Tiles of one shape lie in one place."""
+
+    places: ClassVar[dict[tuple[int, ...], Array]] = {}
+
+    def write(self, tile: Tile, w: Array) -> None:
+        place = tile.state["w"] = self.places.setdefault(w.shape, np.empty_like(w))
+        place[...] = w
+
+
+class ScaledBySquares(Good):
+    def backward(self, tile: Tile, dy: Array) -> Array:
+        with np.errstate(all="ignore"):
+            size = (dy * dy).sum() if dy.size else np.float32(1)
+            return super().backward(tile, dy / size) * size
+
+
+class CountedBySquares(Good):
+    def forward(self, tile: Tile, x: Array) -> Array:
+        with np.errstate(all="ignore"):
+            tile.record(value=(x * x).sum() / (abs(x).max() ** 2 if x.size else 1))
+        return super().forward(tile, x)
+
+
+class WearResets(Good):
+    def wear(self, tile: Tile) -> Mapping[str, float]:
+        tile.state["asked"] = tile.state.get("asked", 0) + 1
+        return {}
+
+
+class WearReads(Good):
+    def wear(self, tile: Tile) -> Mapping[str, float]:
+        return {"largest_weight": float(abs(tile.read()).max())}
+
+
+class WearDraws(Noisy):
+    def wear(self, tile: Tile) -> Mapping[str, float]:
+        return {"sample": float(self.normal(tile, "wear", (1,))[0])}
+
+
+class WearOfNothing(Good):
+    def wear(self, tile: Tile) -> Mapping[str, float]:
+        return {"pulses_per_move": float("nan")}
+
+
+class NoiseByPlace(Noisy):
+    """A row's noise is that of its place in the batch, at every call alike."""
+
+    def forward(self, tile: Tile, x: Array) -> Array:
+        rng = np.random.default_rng([self.seed, *tile.name.encode()])
+        return x @ tile.state["w"] + np.float32(0.02) * rng.standard_normal((*x.shape[:-1], tile.n), dtype=np.float32)
+
+
+class NoisierAlongTheBatch(Noisy):
+    def forward(self, tile: Tile, x: Array) -> Array:
+        y = x @ tile.state["w"]
+        ramp = np.linspace(0, 0.04, y.shape[-2], dtype=np.float32)[:, None]
+        return y + ramp * self.normal(tile, "forward", y.shape)
+
+
+class HalfWay(Noisy):
+    """Steps go half the way, within the error that is claimed."""
+
+    @property
+    def contract(self) -> Contract:
+        return dataclasses.replace(super().contract, update=0.6, bias=0.6)
+
+    def update(self, tile: Tile, step: Array) -> None:
+        super().update(tile, step / 2)
+
+
+class OneNoiseForAStack(Noisy):
+    def forward(self, tile: Tile, x: Array) -> Array:
+        y = x @ tile.state["w"]
+        return y + np.float32(0.02) * self.normal(tile, "forward", y.shape[-2:])
+
+
+class NamesCutShort(Noisy):
+    """The key of a stream takes the first letters of the tile's name."""
+
+    def normal(self, tile: Tile, stream: str, shape: tuple[int, ...]) -> Array:
+        index = tile.drawn[stream] = tile.drawn.get(stream, 0) + 1
+        key = [self.seed, *tile.name[:2].encode(), *stream.encode(), index]
+        return np.random.default_rng(key).standard_normal(shape, dtype=np.float32)
+
+
+class FirstBatchDecides(Good):
+    """The first batch, be it one of evaluation, sets the range of all others."""
+
+    def forward(self, tile: Tile, x: Array) -> Array:
+        if x.size:
+            bound = tile.state.setdefault("bound", abs(x).max())
+            x = x.clip(-bound, bound)
+        return super().forward(tile, x)
+
+
+class DriftKeptElsewhere(Good):
+    """What drift starts from is kept in a table beside the tile."""
+
+    programmed: ClassVar[weakref.WeakKeyDictionary[Tile, Array]] = weakref.WeakKeyDictionary()
+
+    def drift(self, tile: Tile, time_s: float) -> None:
+        w = self.programmed.setdefault(tile, tile.state["w"].copy())
+        tile.state["w"] = w * np.float32((1 + time_s) ** -0.05)
+
+    def update(self, tile: Tile, step: Array) -> None:
+        super().update(tile, step)
+        self.programmed.pop(tile, None)
+
+
+class AgainstTheStep(Good):
+    def update(self, tile: Tile, step: Array) -> None:
+        super().update(tile, -step)
 
 
 # -- state ----------------------------------------------------------------------------------------------
@@ -655,6 +830,44 @@ class ReleasesTooMuch(Good):
         return 2 * held if held < 0 else held
 
 
+class FewRowsCounted(Good):
+    def activity(self, op: Op) -> Mapping[str, Use] | None:
+        return super().activity(op._replace(m=min(op.m, 2**17)) if isinstance(op, Product) else op)
+
+
+class OneOfAStackCounted(Good):
+    def activity(self, op: Op) -> Mapping[str, Use] | None:
+        return super().activity(op._replace(stack=1) if isinstance(op, Product) else op)
+
+
+class FreeUpdates(Good):
+    def activity(self, op: Op) -> Mapping[str, Use] | None:
+        return {} if isinstance(op, Product) and op.kind is Kind.UPDATE else super().activity(op)
+
+
+class InstalledForTheLast(Good):
+    def installed(self, tiles: Sequence[TileShape]) -> Mapping[str, float]:
+        return {**super().installed(tiles), "value": float(tiles[-1].k) if tiles else 0.0}
+
+
+class InstalledWhereFull(Good):
+    """Lanes come by 64: a matrix of 48 x 32 has none."""
+
+    def installed(self, tiles: Sequence[TileShape]) -> Mapping[str, float]:
+        return {**super().installed(tiles), "mac": float(sum(tile.k // 64 for tile in tiles))}
+
+
+class HoldsOneOfAStack(Good):
+    def held_bits(self, op: Op) -> int:
+        return super().held_bits(op._replace(stack=1) if isinstance(op, Product) else op)
+
+
+class CountsTheFirstRow(Good):
+    def backward(self, tile: Tile, dy: Array) -> Array:
+        tile.record(value=abs(dy[..., :1, :]).sum())
+        return super().backward(tile, dy)
+
+
 class BelowLandauer(Good):
     mac_energy_j = 1e-21
 
@@ -676,9 +889,24 @@ BROKEN: dict[str, tuple[Callable[[], Good], ...]] = {
     "own_activation_differences": (ActivationWithoutSlope,),
     "state_on_tiles": (Remembers, RemembersInAList),
     "pickling": (partial(ForgetsParameters, gain=2.0),),
-    "checkpoint": (KeepsStateElsewhere, SavesAText),
+    "checkpoint": (KeepsStateElsewhere, SavesAText, DriftKeptElsewhere),
+    "sizes": (SquareTurned, FirstOfAStack, FirstRows),
+    "layouts": (AsItLies,),
+    "products_follow": (StaleWeights, DriftUnseen),
+    "tiles_apart": (OneBuffer, OneMatrixForAll),
+    "small_values": (ScaledBySquares, CountedBySquares),
+    "wear_is_told": (WearResets, WearReads, WearDraws, WearOfNothing),
+    "rows_in_any_order": (NoiseByPlace,),
     "drift_from_programming": (DriftsOn, DriftsToInfinity),
-    "independent_streams": (SameNoiseOnAllTiles, SameNoiseBothWays, IgnoresTheSeed, Drifts),
+    "independent_streams": (
+        SameNoiseOnAllTiles,
+        SameNoiseBothWays,
+        IgnoresTheSeed,
+        Drifts,
+        OneNoiseForAStack,
+        NamesCutShort,
+    ),
+    "rows_alike": (NoisierAlongTheBatch,),
     "fresh_noise": (FixedVariation,),
     "deterministic": (NoisyButSaysDeterministic, VariesButSaysDeterministic),
     "claim_forward": (ClaimsForwardTooWell, ClaimsForwardTooLoosely, AnswersNaN),
@@ -687,6 +915,7 @@ BROKEN: dict[str, tuple[Callable[[], Good], ...]] = {
     "claim_product": (CoarseProduct,),
     "claim_update": (ClaimsUpdateTooWell, ClaimsUpdateTooLoosely, MovesToNaN),
     "claim_update_outer": (HalfTheOuterProduct, ClaimsOuterTooLoosely),
+    "moves_forward": (AgainstTheStep, HalfWay),
     "adjoint": (BackwardOfTheWrongSign, AnswersNaN),
     "gradient_differences": (MeanGradient,),
     "noise_free": (CoarserThanItsFormat, AnswersNaN),
@@ -699,6 +928,11 @@ BROKEN: dict[str, tuple[Callable[[], Good], ...]] = {
     "energy_monotone": (CheaperWhenFull,),
     "shape_only": (ChargesByItself,),
     "recorded_counts": (RecordsAnother, RecordsLessThanNothing),
-    "evaluation": (AdaptsInEvaluation,),
+    "evaluation": (AdaptsInEvaluation, FirstBatchDecides),
     "held_bits": (NeverReleases, ReleasesTooMuch),
+    "cost_grows": (FewRowsCounted, OneOfAStackCounted),
+    "nothing_is_free": (FreeUpdates,),
+    "installed_grows": (InstalledForTheLast, InstalledWhereFull),
+    "held_bits_grow": (HoldsOneOfAStack,),
+    "counts_of_all_rows": (CountsTheFirstRow,),
 }

@@ -14,6 +14,7 @@ from hwsim import calibrate, cli, meter, registry, timing
 from hwsim.calibrate import TARGETS, Target, calibrate_to, error, fit, written
 from hwsim.cost import Certainty, Kind, Product, Quantity
 from hwsim.errors import ConfigError
+from hwsim.ledger import Ledger
 from hwsim.timing import KINDS, Timing, products, timings
 
 TRUE = {
@@ -142,7 +143,7 @@ def test_a_real_machine_from_timing_to_preset(tmp_path: Path, monkeypatch: pytes
     assert "of 12 products" in text
     assert "Package power is as it was, not measured. RAPL: unavailable" in text
     device, written_values = registry.device(f"cpu:{path}:local"), tomllib.loads(path.read_text())["local"]
-    assert device.spec == f"cpu:{path}:local"
+    assert device.spec.startswith(f"cpu:{path}:local@")
     assert device.dram == "lpddr5"
     assert device.call_s.certainty is Certainty.MEASURED
     assert device.call_s.nominal == written_values["call_s"]["nominal"] > 0
@@ -253,4 +254,18 @@ def test_a_card_is_fitted_by_the_model_of_cards(tmp_path: Path, monkeypatch: pyt
     assert values["sustained_share"] == {
         "nominal": 1.0, "exact": True, "certainty": "measured", "source": "within the measured rate",
     }  # fmt: skip
-    assert set(values["flop_per_s"]) == {"fp32", "fp64"}
+    # What is not timed is what it was: 312 TFLOP/s of the data sheet, as far as it was sustained.
+    share = registry.device("gpu:a100-80").sustained_share.nominal
+    assert values["flop_per_s"]["bf16"]["nominal"] == pytest.approx(312e12 * share)
+    assert values["flop_per_s"]["fp32"]["certainty"] == "measured"
+    assert set(values["flop_per_s"]) == set(registry.device("gpu:a100-80").flop_per_s)
+    # It can be loaded, and is the machine that was fitted: 2 x 4 x 5 x 3 FLOPs in fp32.
+    card, half = (registry.device(f"gpu:{path}:local", precision=name) for name in ("fp32", "bf16"))
+    uses = card.uses(Product(Kind.FORWARD, 4, 5, 3))
+    assert uses["flop"].actions == 120
+    assert half.uses(Product(Kind.FORWARD, 4, 5, 3))["flop"].actions == 120
+    assert (card.sms, card.power_cap_w) == (108, None)
+    assert card.launch_s.nominal == values["launch_s"]["nominal"]
+    ledger = Ledger()
+    ledger.charge(card, Product(Kind.FORWARD, 4, 5, 3))
+    assert ledger.time_s >= card.launch_s.nominal

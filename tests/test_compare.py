@@ -668,9 +668,10 @@ def test_the_default_rates_surround_the_best(digits: Dataset) -> None:
         assert min(compare.LEARNING_RATES) < entry["learning_rate"] < max(compare.LEARNING_RATES)
 
 
-def test_the_default_devices_are_those_of_the_issue() -> None:
+def test_the_default_devices() -> None:
     assert compare.DEFAULT_DEVICES == (
         "ideal", "digital:int8", "gpu:h100", "gpu:h100:precision=bf16", "gpu:h100:precision=fp8", "gpu:gtx580",
+        "crossbar:ecram", "optical:homodyne", "reversible:adiabatic_cmos",
     )  # fmt: skip
     for name in compare.DEFAULT_DEVICES:
         assert hwsim.device(name).spec == name

@@ -1,15 +1,19 @@
 """The processor: times and joules by hand, presets of files, and the conformance kit."""
 
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import hwsim
+from hwsim import data, models
 from hwsim.cost import Certainty, Elementwise, Kind, Product, Quantity
 from hwsim.devices.cpu import Cpu, sides
-from hwsim.errors import ConfigError, DeviceError
+from hwsim.errors import ConfigError, DeviceError, HwsimError
 from hwsim.ledger import Ledger
+from hwsim.run import Run
 from hwsim.testing import check_device
 
 MINE = """
@@ -99,12 +103,25 @@ def test_one_row_is_not_packed(kind: Kind) -> None:
     assert "pack" not in (cpu().uses(Product(kind, 1, 5, 7)) or {})
 
 
-def test_shared_inputs_and_stacks() -> None:
+def test_overlapping_inputs_and_stacks() -> None:
+    # The rows of x share their 50 values, but lie in memory as 3 x 10 x 9 of them.
     uses = cpu().uses(Product(Kind.FORWARD, 10, 9, 4, stack=3, x_values=50))
     assert uses is not None
-    assert uses["pack"].actions == 4 * (50 + 3 * 9 * 4)
+    assert uses["pack"].actions == 4 * (3 * 10 * 9 + 3 * 9 * 4)
+    assert uses == cpu().uses(Product(Kind.FORWARD, 10, 9, 4, stack=3))
+    gradient = cpu().uses(Product(Kind.GRADIENT, 10, 9, 4, stack=3, x_values=50))
+    assert gradient is not None
+    assert gradient["pack"].actions == 4 * 3 * (10 * 9 + 10 * 4)
     assert uses["flop"].actions == 2 * 3 * 10 * 9 * 4
     assert uses["call"].actions == 1
+
+
+@pytest.mark.parametrize("kind", [Kind.PROGRAM, Kind.READ, Kind.UPDATE])
+def test_weights_and_what_they_come_from_must_fit_the_cache(kind: Kind) -> None:
+    # Weights and a step, or a copy, are two arrays: of a cache of 1 MiB, 2^17 values of 4 B fill a half each.
+    device = cpu(cache_bytes=2**20)
+    assert "memory_byte" not in (device.uses(Product(kind, 0, 2**17, 1)) or {})
+    assert "memory_byte" in (device.uses(Product(kind, 0, 2**17 + 1, 1)) or {})
 
 
 def test_values_are_read_once_and_results_fetched_and_written() -> None:
@@ -136,10 +153,41 @@ def test_a_preset_of_a_file(tmp_path: Path) -> None:
     assert device.call_s.certainty is Certainty.MEASURED
     assert device.precision == "fp64"
     assert device.cache_bytes_per_s == cpu().cache_bytes_per_s  # generic fills in the rest
-    assert device.spec == f"cpu:{path}:mine:dram=lpddr4"
+    assert re.fullmatch(rf"cpu:{re.escape(str(path))}:mine@[0-9a-f]{{8}}:dram=lpddr4", device.spec)
+    assert hwsim.device(device.spec).spec == device.spec
     copy = pickle.loads(pickle.dumps(device))
     assert (copy.spec, copy.call_s) == (device.spec, device.call_s)
     assert Cpu.create(f"{path}:mine", {"precision": "fp32"}).precision == "fp32"
+
+
+def test_a_file_that_was_written_anew_is_another_machine(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(MINE)
+    before = Cpu.create(f"{path}:mine", {}).spec
+    path.write_text(f"# moved, and with a line of comment\n{MINE}")
+    assert Cpu.create(f"{path}:mine", {}).spec == before
+    path.write_text(f'{MINE}dram = "lpddr4"\n')
+    assert Cpu.create(f"{path}:mine", {}).spec != before
+    with pytest.raises(DeviceError, match="the values in this file are others by now"):
+        hwsim.device(before)
+
+
+def test_training_does_not_go_on_with_another_machine(tmp_path: Path) -> None:
+    path, checkpoint = tmp_path / "mine.toml", tmp_path / "run.npz"
+    path.write_text(MINE)
+
+    def trained(epochs: int, *, resume: bool) -> Run:
+        device = hwsim.device(f"cpu:{path}:mine")
+        return hwsim.fit(
+            models.xor(), data.load("xor"), device, epochs=epochs, batch=4, checkpoint=checkpoint, resume=resume
+        )
+
+    trained(1, resume=False)
+    path.write_text(MINE.replace("nominal = 2", "nominal = 3"))
+    with pytest.raises(HwsimError, match="devices"):
+        trained(2, resume=True)
+    path.write_text(MINE)
+    assert trained(2, resume=True).steps == 2
 
 
 def test_files_without_that_preset_are_refused(tmp_path: Path) -> None:

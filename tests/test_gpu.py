@@ -284,9 +284,10 @@ def test_memory_traffic_is_every_operand_once():
         assert bytes_of(fp32, kind, m, k, n) == 4 * (m * k + k * n + m * n)
     assert bytes_of(bf16, Kind.FORWARD, m, k, n) == 2 * (m * k + k * n + m * n)
     assert bytes_of(bf16, Kind.GRADIENT, m, k, n) == 2 * (m * k + m * n) + 4 * k * n  # into fp32 master gradients
-    # fp8: results leave in bf16, and dy is read in bf16 to be cast, written and read in fp8.
-    assert bytes_of(fp8, Kind.BACKWARD, m, k, n) == (2 + 1 + 1) * m * n + k * n + 2 * m * k
-    assert bytes_of(fp8, Kind.GRADIENT, m, k, n) == m * k + m * n + 4 * k * n  # both were cast before
+    # fp8: dy is read in bf16 to be cast, written and read in fp8, for the gradient product, as of a first layer too;
+    # x was cast before, as both operands of the backward product are, whose results leave in bf16.
+    assert bytes_of(fp8, Kind.GRADIENT, m, k, n) == m * k + (2 + 1 + 1) * m * n + 4 * k * n
+    assert bytes_of(fp8, Kind.BACKWARD, m, k, n) == m * n + k * n + 2 * m * k
     assert bytes_of(fp32, Kind.FORWARD, m, k, n, x_values=20) == 4 * (20 + k * n + m * n)
     assert bytes_of(fp32, Kind.FORWARD, m, k, n, stack=3) == 3 * 4 * (m * k + k * n + m * n)
 
@@ -298,10 +299,11 @@ def test_blocks_bring_their_scales_along():
     mxfp4 = gpu("b200", "mxfp4")
     assert bytes_of(mxfp4, Kind.FORWARD, 7, 40, 13) == (154 + 286 + 182) + (560 + 154)
     # backward: dy 7 x 13 of 4 bits and a scale a row, ceil(45.5 + 7) = 53 B; w: 260 B and 40 scales = 300 B
-    #   dx: 7 x 40 in bf16 = 560 B; making dy: 182 B read, 53 B written
-    assert bytes_of(mxfp4, Kind.BACKWARD, 7, 40, 13) == (53 + 300 + 560) + (182 + 53)
-    # gradient: blocks of 7 rows: x 140 B and 40 scales = 180 B, dy ceil(45.5 + 13) = 59 B, both also written before it
-    assert bytes_of(mxfp4, Kind.GRADIENT, 7, 40, 13) == 2 * (180 + 59) + 4 * 40 * 13
+    #   dx: 7 x 40 in bf16 = 560 B
+    assert bytes_of(mxfp4, Kind.BACKWARD, 7, 40, 13) == 53 + 300 + 560
+    # gradient: blocks of 7 rows: x 140 B and 40 scales = 180 B, dy ceil(45.5 + 13) = 59 B, both also written before it;
+    #   making dy: 182 B of bf16 read, and also written as the backward product reads it
+    assert bytes_of(mxfp4, Kind.GRADIENT, 7, 40, 13) == 2 * (180 + 59) + 4 * 40 * 13 + (182 + 53)
     # nvfp4 has blocks of 16, three of them in 40 values: x 140 B and 7 x 3 = 161 B, w 260 B and 13 x 3 = 299 B
     assert bytes_of(gpu("b200", "nvfp4"), Kind.FORWARD, 7, 40, 13) == (161 + 299 + 182) + (560 + 161)
     # mxfp6: x 7 x 40 x 6 bits = 210 B and 14 scales = 224 B, w 390 B and 26 scales = 416 B

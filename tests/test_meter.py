@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -9,6 +10,7 @@ import pytest
 
 import hwsim
 from hwsim import meter
+from hwsim.calibrate import watts
 from hwsim.errors import ConfigError
 from hwsim.meter import NVML_PERIOD_S, RAPL_PERIOD_S, RAPL_STEP_J, Counter, NotMeasured, Reading, measure
 
@@ -183,6 +185,38 @@ def test_a_counter_that_vanishes(processor: Processor) -> None:
     assert "package-0 cannot be read" in m.unavailable[0].reason
 
 
+def test_a_sum_that_lacks_a_package_is_none(processor: Processor) -> None:
+    processor.zone("intel-rapl:1", "package-1")
+    with measure() as m:
+        processor.set("intel-rapl:0", 2_000_000)
+        (processor.folder / "intel-rapl:1" / "energy_uj").unlink()
+    assert not m.complete
+    assert [(reading.name, reading.energy_j) for reading in m.readings] == [("package-0", pytest.approx(1))]
+    for read in (lambda: m.energy_j, lambda: m.error_j):
+        with pytest.raises(NotMeasured, match="energy is incomplete: RAPL: unavailable: package-1 cannot be read"):
+            read()
+    assert " J" not in str(m).split("\n")[0]
+    assert watts(m) is None
+    processor.set("intel-rapl:1", 1_000_000)
+    (processor.folder / "intel-rapl:1" / "max_energy_range_uj").unlink()
+    with m:
+        processor.set("intel-rapl:0", 3_000_000)
+    with pytest.raises(NotMeasured, match=r"incomplete.*package-1 has no max_energy_range_uj"):
+        m.energy_j  # noqa: B018
+
+
+def test_a_reading_that_sampling_leaves_open_tells_no_power(processor: Processor) -> None:
+    with measure() as m:
+        processor.set("intel-rapl:0", 2_000_000)
+    # A block of under two periods: all of the 1 J may be of another time. One of 100 periods: 1 J within a 99th.
+    m._time_s, m._results = RAPL_PERIOD_S, (m.readings[0]._replace(error_j=1.0),)
+    assert watts(m) is None
+    m._time_s, m._results = 100 * RAPL_PERIOD_S, (m.readings[0]._replace(error_j=1 / 99),)
+    power = watts(m)
+    assert power is not None
+    assert (power.low, power.nominal) == pytest.approx((10 * 98 / 99, 10))
+
+
 def test_the_error_covers_every_phase_of_the_counter() -> None:
     # A counter that shows P t in whole periods, at every phase: P = 3 W, T = 0.1 s, blocks from T/20 to 20 T.
     power_w, period_s, shown, largest = 3.0, 0.1, 0, 0.0
@@ -258,13 +292,71 @@ def test_no_cards_and_a_driver_that_was_loaded_anew(no_processor: None, monkeypa
     assert "went back" in str(m)
 
 
+def cupy(wait: Callable[[], object], cards: int = 1) -> SimpleNamespace:
+    """What the meter needs of CuPy."""
+    runtime = SimpleNamespace(getDeviceCount=lambda: cards)
+    return SimpleNamespace(cuda=SimpleNamespace(runtime=runtime, Device=lambda: SimpleNamespace(synchronize=wait)))
+
+
 def test_queued_work_is_waited_for(processor: Processor, monkeypatch: pytest.MonkeyPatch) -> None:
     waits = []
-    card = SimpleNamespace(synchronize=lambda: waits.append(1))
-    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(Device=lambda: card)))
+    monkeypatch.setitem(sys.modules, "cupy", cupy(lambda: waits.append(1)))
     with measure():
         assert len(waits) == 1
     assert len(waits) == 2
+
+
+def test_cupy_without_a_card_has_nothing_queued(processor: Processor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", cupy(lambda: pytest.fail("it waits for a card"), cards=0))
+    with measure() as m:
+        processor.set("intel-rapl:0", 2_000_000)
+    assert m.energy_j == pytest.approx(1)
+
+
+@pytest.mark.parametrize("good", [0, 1])
+def test_a_card_that_fails_is_named_and_the_meter_can_be_used_again(
+    processor: Processor, monkeypatch: pytest.MonkeyPatch, good: int
+) -> None:
+    waits = iter([None] * good)
+
+    def wait() -> None:
+        try:
+            next(waits)
+        except StopIteration:
+            raise RuntimeError("an illegal memory access was encountered") from None
+
+    monkeypatch.setitem(sys.modules, "cupy", cupy(wait))
+    for energy_uj in (2_000_000, 3_000_000):
+        with measure() as m:
+            processor.set("intel-rapl:0", energy_uj)
+        assert m.energy_j == pytest.approx(1)
+        assert str(m).count("what it has queued cannot be waited for (an illegal memory access") == 1
+        with m:
+            pass
+    assert not [thread for thread in threading.enumerate() if thread.name == "hwsim meter"]
+
+
+def test_an_interrupt_at_either_end_leaves_the_meter_as_it_was(
+    no_processor: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = Cards({"H100": 5_000})
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    interrupts = iter([True, False, True, False, False])
+
+    def wait() -> None:
+        if next(interrupts):
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "cupy", cupy(wait))
+    m = measure()
+    for _ in range(2):  # as it begins, then as it ends
+        with pytest.raises(KeyboardInterrupt), m:
+            pass
+        assert library.started == 0
+        assert not [thread for thread in threading.enumerate() if thread.name == "hwsim meter"]
+    with m:
+        library.energies_mj["H100"] = 6_000
+    assert m.energy_j == pytest.approx(1)
 
 
 # -- blocks ------------------------------------------------------------------------------------------------

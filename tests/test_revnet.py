@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hard_devices import Leapfrog
+from hard_devices import Leapfrog as FixedPoint
 
 import hwsim
 from hwsim import nn
 from hwsim.arrays import Shape
 from hwsim.cost import Kind, Product
+from hwsim.devices.reversible import Reversible
 from hwsim.devices.reversible.pebbling import peak, plan
 from hwsim.errors import ConfigError
 from hwsim.learning.backprop import backprop
-from hwsim.learning.leapfrog import batches_back, undo
+from hwsim.learning.undoing import batches_back, undo
 from hwsim.losses import cross_entropy
 from hwsim.models import revnet
 from hwsim.models.recompute import Segment, chained, coupled
@@ -24,6 +25,13 @@ from hwsim.models.revnet import RANGE, UNIT, Revnet, branch, fixed, fixed_add, f
 from hwsim.nn import Network
 from hwsim.optim import SGD
 from hwsim.tape import Value
+
+
+class Leapfrog(FixedPoint):
+    """The fixed-point machine of the tests, which says that it moves in whole units."""
+
+    exact_updates = True
+
 
 BITS = 2 * 20  # that the device `leapfrog` of the tests holds for each output of a forward until its release
 
@@ -67,7 +75,7 @@ def gradients(net: Network, x: Any, labels: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("growth", [1.0, 300.0], ids=["tame", "overflowing"])
-@pytest.mark.parametrize("name", ["ideal", "gpu:h100", "leapfrog"])
+@pytest.mark.parametrize("name", ["ideal", "gpu:h100", "leapfrog", "reversible:checked=none"])
 def test_sixty_blocks_come_back_bit_for_bit(name: str, growth: float) -> None:
     device = Leapfrog() if name == "leapfrog" else hwsim.device(name)
     if growth > 1 and name == "leapfrog":
@@ -96,6 +104,12 @@ def test_sums_are_those_of_integers_of_24_bits() -> None:
         expected = (x + sign * np.rint(change.astype("f8") / UNIT).astype(np.int64) + 2**23) % 2**24 - 2**23
         assert y.dtype == np.float32
         assert np.array_equal(y.astype("f8") / UNIT, expected)
+    # The largest float32 is 2^128 - 2^104, a multiple of the range, and so is 2^100; 2^24 + 2 is 2 more than one.
+    large = np.array([np.finfo("f4").max, -(2.0**100), 2.0**24 + 2], dtype="f4")
+    for op, sign in ((fixed_add, 1), (fixed_subtract, -1)):
+        assert op.forward(np, np.full(3, 0.25, "f4"), large)[0].tolist() == [0.25, 0.25, 0.25 + 2 * sign]
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(fixed.forward(np, np.array([np.inf, np.nan], "f4"))[0]).all()  # to be found, not hidden
     assert fixed.forward(np, np.array([0.3, -5000.0], dtype="f4"))[0].tolist() == [1229 / 4096, -5000 + 4096]
 
 
@@ -202,14 +216,20 @@ def test_what_was_overwritten_cannot_be_coupled_again() -> None:
         coupled(net, x2, y1, net.model.g, fixed_add, fixed_subtract)  # type: ignore[attr-defined]
 
 
-def test_it_learns_digits_and_its_training_can_be_undone() -> None:
+def machine() -> Reversible:
+    return Reversible.create(None, {"checked": "none"})
+
+
+@pytest.mark.parametrize("make", [Leapfrog, machine])
+def test_it_learns_digits_and_its_training_can_be_undone(make: Any) -> None:
     """Reversible in depth and in time: training by `leapfrog`, run back to the first weights."""
     data, model = hwsim.data.load("digits"), revnet(blocks=2, width=8)
     options: Any = {"epochs": 6, "batch": 64, "learning_rate": 0.03, "optimizer": "momentum", "rule": "leapfrog"}
-    run = hwsim.fit(model, data, Leapfrog(), **options)
+    run = hwsim.fit(model, data, make(), **options)
     assert run.test_accuracy > 0.85  # of 360 images; always answering one class reaches 0.11
     undo(run.network, batches_back(data, seed=0, batch=64, steps=run.steps), cross_entropy)
-    start, end = Network(model, Leapfrog()).save(), run.network.save()
+    start, end = Network(model, make()).save(), run.network.save()
+    assert start.keys() == end.keys()
     assert all(np.array_equal(end[name], value) for name, value in start.items())
 
 
@@ -273,6 +293,23 @@ def test_a_chain_takes_what_its_schedule_says(policy: str) -> None:
     live_then = sum(1 if move > 0 else -1 for move in moves[: moves.index(7) + 1])
     assert at_head <= peak(moves)
     assert net.ledger.peak_bits[device] == BITS * 16 * max(12 * peak(moves), 12 * live_then + 3)
+
+
+@pytest.mark.parametrize("policy", ["bennett", "checkpoint:3"])
+def test_a_chain_on_the_reversible_machine(policy: str) -> None:
+    """By hand: 16 rows of 12 results of 8 + 8 + 4 bits and 12 inputs of 8 for each live layer; the head's 3 and 12."""
+    x, labels = batch()
+    moves = plan(policy, 7).moves
+    device, other = machine(), machine()
+    net = Network(Deep(7, moves), device)
+    found, expected = gradients(net, x, labels), gradients(Network(Deep(7, None), other), x, labels)
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[name], gradient) for name, gradient in expected.items())
+    assert forwards(net) == (len(moves) // 2, len(moves) // 2)
+    assert net.ledger.live_bits[device] == 0
+    layer, head = 16 * (12 * 20 + 12 * 8), 16 * (3 * 20 + 12 * 8)
+    live_then = sum(1 if move > 0 else -1 for move in moves[: moves.index(7) + 1])
+    assert net.ledger.peak_bits[device] == max(layer * peak(moves), layer * live_then + head)
 
 
 def test_evaluation_of_a_chain_leaves_nothing_and_answers_the_same() -> None:

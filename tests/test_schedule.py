@@ -7,11 +7,13 @@ import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import hwsim
 from hwsim import cli, losses, ops
+from hwsim import pipeline as pipeline_module
 from hwsim.arguments import model_and_data
 from hwsim.bill import shape_step
 from hwsim.cost import STEP_PHASES, Component, Elementwise, Kind, Op, Phase, Product, Role, Use
@@ -530,6 +532,13 @@ def test_tiles_that_share_all_converters_take_turns() -> None:
     assert starts(schedule(trace, shared={"adc": 1}), Kind.FORWARD, "layer2")[-1][1] == near(2 * 3 * 4)
     pool = together.pools[0]
     assert together.busy_s[pool] == near(12.0)
+    # There is one set of converters, and not one a tile: it works as much as the pool that it is, if not for three.
+    assert together.component_utilisation[device.spec, "adc"] == near(12 / together.makespan_s)
+    assert alone.component_utilisation[device.spec, "adc"] == near(12 / 3 / alone.makespan_s)
+    # Of eight, two work at a time for 12 s, all tiles together.
+    many = schedule(trace, shared={"adc": 8})
+    assert many.component_utilisation[device.spec, "adc"] == near(12 * 2 / 8 / many.makespan_s)
+    assert many.utilisation[many.pools[0]] == near(12 * 2 / 8 / many.makespan_s)
     # Of six converters two are left, of 1 W each, beside three cores of 4 W.
     assert together.static_power_w[device.spec] == near(3 * 4 + 2)
     assert alone.static_power_w[device.spec] == near(3 * 4 + 6)
@@ -579,6 +588,29 @@ def test_a_power_cap_holds_for_all_tiles_together(headroom_w: float, seconds: fl
 def test_what_cannot_be_shared_is_refused(shared: Mapping[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(shared))):
         schedule(traced(Chain(2), Arrays(), 1), shared=shared)
+
+
+def test_sharing_what_nobody_takes_time_of_is_refused() -> None:
+    # Without converters, a product takes time of its core alone.
+    with pytest.raises(ConfigError, match=r"sharing adc changes nothing.*can be shared: core, desk"):
+        schedule(traced(Chain(2), Arrays(), 1), shared={"adc": 1.0})
+
+
+def test_the_search_for_micro_batches_goes_on_after_a_step_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A makespan that dips twice: 12 s whole, 13 s in two, 11, 12, and 9 s in sixteen, 10 s in 32.
+    makespan_s = {1: 12.0, 2: 13.0, 4: 11.0, 8: 12.0, 16: 9.0, 32: 10.0}
+
+    def step(*_: object, micro_batches: int, **__: object) -> int:
+        return micro_batches
+
+    monkeypatch.setattr(pipeline_module, "traced_step", step)
+    monkeypatch.setattr(
+        pipeline_module, "schedule", lambda trace: SimpleNamespace(makespan_s=makespan_s[trace], parts=trace)
+    )
+    network, data, _ = model_and_data("xor", None)
+    for batch, best in ((1, 1), (2, 1), (7, 4), (8, 4), (15, 4), (16, 16), (32, 16), (33, 16)):
+        found = pipelined(network, data, Arrays(), batch=batch)
+        assert (found.micro_batches, found.quickest.parts, found.whole.parts) == (best, best, 1)
 
 
 def test_only_shapes_are_followed_and_every_micro_batch_has_a_row() -> None:
@@ -691,9 +723,11 @@ def test_the_chart_is_drawn_and_the_text_has_both_times(tmp_path: Path) -> None:
     line = next(line for line in text.splitlines() if line.startswith("mine"))
     serial_s, makespan_s = found["mine"]["whole_serial_s"], found["mine"]["makespan_s"]
     assert f"{serial_s:.3g} s" in line
-    assert f"{makespan_s:.3g} s" in line
+    # Whole and cut, one operation after the other, and as scheduled: three times, in this order.
+    times = [line.index(f"{found['mine'][key]:.3g} s") for key in ("whole_serial_s", "serial_s", "makespan_s")]
+    assert times == sorted(times)
     assert f"{serial_s / makespan_s:.2f}x" in line
-    assert next(line for line in text.splitlines() if line.startswith("free")).split()[1:] == ["-"] * 8
+    assert next(line for line in text.splitlines() if line.startswith("free")).split()[1:] == ["-"] * 9
     assert (tmp_path / "figure-schedule.png").read_bytes().startswith(b"\x89PNG")
     nothing = {"free": found["free"]}
     assert "figure" not in gantt.written(nothing, tmp_path / "other.png")
@@ -730,3 +764,39 @@ def test_compare_schedules_where_it_is_asked_to(
     assert Path("hwsim-compare-schedule.png").is_file()
     assert status("--schedule", "soon") == 2
     assert "no schedule 'soon'; known: pipelined" in capsys.readouterr().err
+    # A chart that cannot be written is refused before the training.
+    Path("b-schedule.png").mkdir()
+    monkeypatch.setattr(sys.modules["hwsim.compare"], "train_row", lambda *_: pytest.fail("training began"))
+    assert status("--schedule", "pipelined", "--figure", "b.png") == 2
+    assert "b-schedule.png is a folder" in capsys.readouterr().err
+
+
+def test_results_are_written_before_anything_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = "compare --model xor --devices digital --epochs 1 --seeds 1 --learning-rates 0.3 --target 0.5"
+    words += " --json c.json --csv c.csv --html c.html"
+
+    def fail(*_: object) -> None:
+        raise ConfigError("no picture")
+
+    monkeypatch.setattr("hwsim.report.comparison.Comparison.to_figure", fail)
+    monkeypatch.setattr(sys, "argv", ["hwsim", *words.split()])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert "no picture" in capsys.readouterr().err
+    assert json.loads(Path("c.json").read_text())["summary"][0]["device"] == "digital"
+    assert all(Path(name).stat().st_size > 0 for name in ("c.csv", "c.html"))
+
+
+def test_what_cannot_be_scheduled_is_found_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ConfigError("cannot be scheduled")
+
+    monkeypatch.setattr(sys.modules["hwsim.compare"], "pipelined", fail)
+    monkeypatch.setattr(sys.modules["hwsim.compare"], "train_row", lambda *_: pytest.fail("training began"))
+    network, data, _ = model_and_data("xor", None)
+    with pytest.raises(ConfigError, match="cannot be scheduled"):
+        hwsim.compare(network, data, "digital", schedule="pipelined")

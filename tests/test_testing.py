@@ -38,7 +38,15 @@ from hwsim.testing.bench import Bench, train
 BUILT_IN = {
     "ideal": "hwsim.devices.ideal:Ideal",
     "digital": "hwsim.devices.digital:Digital",
+    "cpu": "hwsim.devices.cpu:Cpu",
     "gpu": "hwsim.devices.gpu:Gpu",
+}
+# Their presets have tests of their own, as each takes seconds; here is one of each, with the strict array library.
+SLOW = {
+    "aware": "hwsim.devices.crossbar.aware:Aware",
+    "crossbar:idealized": "hwsim.devices.crossbar:Crossbar",
+    "optical:slm": "hwsim.devices.optical:Optical",
+    "reversible": "hwsim.devices.reversible:Reversible",
 }
 # No device can fail these by its hooks alone, or only with a second array library: they have tests of their own.
 APART = {"ledger_adds_up", "joules_per_mac", "array_libraries"}
@@ -47,7 +55,8 @@ APART = {"ledger_adds_up", "joules_per_mac", "array_libraries"}
 @pytest.fixture(autouse=True)
 def built_in_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     """The built-in devices by name, whether or not hwsim is installed."""
-    points = [EntryPoint(name, value, registry.DEVICES) for name, value in BUILT_IN.items()]
+    known = BUILT_IN | {spec.partition(":")[0]: value for spec, value in SLOW.items()}
+    points = [EntryPoint(name, value, registry.DEVICES) for name, value in known.items()]
     monkeypatch.setattr(registry, "entry_points", lambda group: [p for p in points if p.group == group])
 
 
@@ -118,6 +127,13 @@ def test_built_in_devices_pass_at_every_preset_and_precision(name: str) -> None:
         assert report.ok, f"{report}"
         passed += 1
     assert passed > len(cls.presets()) + 1
+
+
+@pytest.mark.parametrize("spec", SLOW)
+@pytest.mark.usefixtures("strict")
+def test_slower_built_in_devices_pass_too(spec: str) -> None:
+    report = check_device(lambda: registry.device(spec), raise_on_failure=False)
+    assert report.ok, f"{report}"
 
 
 # -- broken devices are caught ---------------------------------------------------------------------------------

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
 
-from hwsim import library, registry
+from hwsim import library
 from hwsim.cost import Component, Elementwise, Kind, Op, Product, Quantity, Role, Use
-from hwsim.device import Device, Origin
+from hwsim.device import Device
+from hwsim.devices.cpu.files import FilePresets
 from hwsim.errors import DeviceError
 from hwsim.parameters import parameter
 from hwsim.precision import Policy, policy
@@ -26,7 +26,7 @@ WRITE_PASSES = 2  # a line that is written is fetched first (write-allocate cach
 MOVES = (Kind.PROGRAM, Kind.READ, Kind.UPDATE)
 
 
-class Cpu(Device):
+class Cpu(FilePresets):
     """One processor package with its memory; it is its own host.
 
     Products run in `precision`, by one BLAS call a matrix; everything else is a pass over values.
@@ -55,25 +55,6 @@ class Cpu(Device):
     package_power_w: Quantity = parameter(unit="W", doc="power of the package while it works; at most its TDP for long")
     idle_power_w: Quantity = parameter(unit="W", doc="power of the package while it waits")
     dram: str = parameter("ddr4", doc="kind of memory, for its energy per bit", choices=DRAM)
-
-    @classmethod
-    def create(cls, preset: str | None, parameters: Mapping[str, Any], text: str = "") -> Self:
-        """As of every device; a preset may also be path/to/file.toml:NAME, and `generic` fills in what that leaves out.
-
-        Raises ConfigError where the file cannot be read, DeviceError for an unknown preset or parameter.
-        """
-        if (preset or "").endswith(".toml"):
-            raise DeviceError(f"{cls.name}:{preset} names a file but no preset; write {cls.name}:{preset}:NAME")
-        path, _, name = (preset or "").rpartition(":")
-        if not path.endswith(".toml"):
-            return super().create(preset, parameters, text)
-        known = library.presets(Path(path).expanduser())
-        if name not in known:
-            raise DeviceError(registry.unknown(f"preset in {path} called", name, known))
-        values = {key: value for key, value in known[name].items() if key != "doc"}
-        device = super().create(cls.default_preset, {**values, **parameters}, text)
-        device.__dict__["origin"] = Origin(text or cls.name, preset, dict(parameters))
-        return device
 
     def check(self) -> None:
         """Refuse a precision without a rate."""
@@ -109,12 +90,17 @@ class Cpu(Device):
         if isinstance(op, Elementwise):
             if op.name in ("device", "device_backward"):
                 return None
-            return {"call": Use(1), "vector_flop": Use(op.flops), **self._moved(op.bytes_read, op.bytes_written)}
+            passed, kept = op.bytes_read + WRITE_PASSES * op.bytes_written, op.bytes_read + op.bytes_written
+            return {"call": Use(1), "vector_flop": Use(op.flops), **self._moved(passed, kept)}
         if op.kind in MOVES:
             size = op.stack * op.k * op.n * self._value_bytes
             if op.kind is Kind.UPDATE:  # in place: what is written was fetched as an operand
-                return {"call": Use(1), "vector_flop": Use(size // self._value_bytes), **self._moved(3 * size, 0)}
-            return {"call": Use(1), **self._moved(size, size)}
+                return {
+                    "call": Use(1),
+                    "vector_flop": Use(size // self._value_bytes),
+                    **self._moved(3 * size, 2 * size),
+                }
+            return {"call": Use(1), **self._moved(size + WRITE_PASSES * size, 2 * size)}
         if op.kind in (Kind.UPDATE_OUTER, Kind.RELEASE):
             return None
         return self._product(op)
@@ -123,18 +109,17 @@ class Cpu(Device):
     def _value_bytes(self) -> int:
         return self.policy.master.bits // 8
 
-    def _moved(self, read: int, written: int) -> dict[str, Use]:
-        """Bytes that pass the cache and, where it does not hold them all, the memory."""
-        passed = Use(read + WRITE_PASSES * written)
-        return {"cache_byte": passed} | ({"memory_byte": passed} if read + written > self.cache_bytes else {})
+    def _moved(self, passed: int, kept: int) -> dict[str, Use]:
+        """`passed` bytes through the cache and, where it does not hold the `kept` different ones, the memory."""
+        return dict.fromkeys(("cache_byte", "memory_byte") if kept > self.cache_bytes else ("cache_byte",), Use(passed))
 
     def _product(self, op: Product) -> dict[str, Use]:
         """rows x inner by inner x columns: packed unless one side is 1, where BLAS takes operands as they lie."""
         rows, inner, columns = sides(op)
-        operands = (op.x_values or op.stack * op.m * op.k) if op.kind is not Kind.BACKWARD else op.stack * op.m * op.n
-        operands += op.stack * (op.m * op.n if op.kind is Kind.GRADIENT else op.k * op.n)
-        read, written = operands * self._value_bytes, op.stack * rows * columns * self._value_bytes
-        uses = {"call": Use(1), "flop": Use(2 * op.macs), **self._moved(read, written)}
+        # Rows that overlap (convolutions) are an array of their own by then: x counts whole, not by distinct values.
+        read = op.stack * inner * (rows + columns) * self._value_bytes
+        written = op.stack * rows * columns * self._value_bytes
+        uses = {"call": Use(1), "flop": Use(2 * op.macs), **self._moved(read + WRITE_PASSES * written, read + written)}
         return uses if min(rows, inner, columns) <= 1 else {**uses, "pack": Use(read)}
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from hwsim import library
 from hwsim.cost import Z95, Component, Elementwise, Kind, Op, Product, Quantity, Role, Use
 from hwsim.device import Device
+from hwsim.devices.cpu.files import FilePresets
 from hwsim.devices.gpu.gemm import Gemm, Kernel, Speeds, fastest, least_traffic
 from hwsim.errors import DeviceError
 from hwsim.formats import Format
@@ -28,7 +29,7 @@ MOVES = (Kind.PROGRAM, Kind.READ, Kind.UPDATE)
 CREDIBLE_SIGMA = 4.0  # a power cap must exceed the constant power even where that is drawn this far up
 
 
-class Gpu(Device):
+class Gpu(FilePresets):
     """One board with its memory; it is its own host.
 
     Products run in `precision` on the fastest units that the board has for it, everything else on the vector units.
@@ -213,19 +214,20 @@ class Gpu(Device):
         """Bytes of making scaled operands before a product: read as results lie, written narrow.
 
         Only formats with scales need them: others are written by whoever makes the values. The cast is fused with
-        the kernel before, and launches nothing. A gradient product finds both operands made, by the forward and the
-        backward one; where blocks share a scale these made another pair, blocked along m, in the same pass. Weights
+        the kernel before, and launches nothing. Values are cast for the forward product, errors for the gradient
+        product, which every layer that learns has, and the backward one finds them made. Where blocks share a scale,
+        errors are made blocked along n too, and values along m too, in the pass in which they are made first. Weights
         are made as they are updated.
         """
-        if self.policy.scaling == "none":
+        if self.policy.scaling == "none" or op.kind is Kind.BACKWARD:
             return 0
         left, right = self._operands(op)
-        if op.kind is Kind.GRADIENT:
-            return left + right if self.policy.blocked else 0
         result, _ = self._bytes
+        if op.kind is Kind.GRADIENT:
+            errors = op.stack * op.m * op.n
+            again = left + self._operand_bytes(errors, op.n, self.policy.gradients) if self.policy.blocked else 0
+            return errors * result + right + again
         x = op.x_values or op.stack * op.m * op.k
-        if op.kind is Kind.BACKWARD:
-            return op.stack * op.m * op.n * result + left
         if op.kind is Kind.PRODUCT:
             return (x + op.stack * op.k * op.n) * result + left + right
         return x * result + left

@@ -8,7 +8,6 @@ from typing import Any
 from hwsim.arrays import Array
 from hwsim.devices.optical import chips, detection, neurons, phases
 from hwsim.devices.optical.cost import Costs
-from hwsim.devices.optical.svd import backward, forward
 from hwsim.errors import ConfigError, DeviceError
 from hwsim.tile import Activation, Tile
 
@@ -42,7 +41,7 @@ class Optical(Costs):
         try:
             chips.program(self, tile, saturate=saturate)
         except ConfigError as error:
-            raise DeviceError(f"{tile.name}: {error}") from None
+            raise DeviceError(f"{tile.name}, parameter weight_scale: {error}") from None
         self._record_phases(tile)
 
     def _record_phases(self, tile: Tile) -> None:
@@ -84,17 +83,21 @@ class Optical(Costs):
         if self.exact_reading and self.level != "mesh":
             return values @ (state["w"] if way == "forward" else state["w"].swapaxes(-1, -2))
         rows = chips.parts(self, tile)[0 if way == "forward" else 1]
-        rng, total = tile.rng(way), None
+        rng, total, crest = tile.rng(way), None, 0.0
         for number, part in enumerate(rows):
-            sent = values if len(rows) == 1 else xp.ascontiguousarray(values[..., part])
+            sent = xp.ascontiguousarray(values[..., part])
             if self.detection == "intensity":
                 found = self._counted(tile, sent, part, way, rng)
+                crest = crest + detection.crest(self.xp, sent, self.detection)
             else:
                 product = self._product(tile, way, number, part)
                 result = detection.read(self, sent, product, state[f"sigma/{way}"][..., number, :], rng)
                 found = result.values
                 self._count_clipped(tile, result)
+                crest = crest + result.crest
             total = found if total is None else total + found
+        if not self.exact_reading:
+            tile.record(crest=crest)
         return total
 
     def _count_clipped(self, tile: Tile, result: detection.Read) -> None:
@@ -123,8 +126,8 @@ class Optical(Costs):
             if unit.place[axis] != number:
                 continue
             chip, place = chips.mesh_unit(self, tile, unit), unit.place[:-2]
-            pass_through, out = (forward, unit.columns) if way == "forward" else (backward, unit.rows)
-            found[(*place, slice(None), out)] = pass_through(self.xp, chip, light[place].T).real.T
+            out = unit.columns if way == "forward" else unit.rows
+            found[(*place, slice(None), out)] = chips.passed(self, chip, light[place].T, way).real.T
         return found
 
     def _counted(self, tile: Tile, values: Array, part: slice, way: str, rng: Any) -> Array:
@@ -142,15 +145,19 @@ class Optical(Costs):
         """x'dy with both as light, charge adding up over the batch."""
         if self.exact_reading or x.shape[-2] == 0:
             return super().gradient(tile, x, dy)
-        spread = detection.meeting_sigma(self, detection.norms(self.xp, dy, -2), x.shape[-2])
-        turned = self.xp.ascontiguousarray(x.swapaxes(-1, -2))
-        return detection.read(self, turned, lambda light: light @ dy, spread, tile.rng("gradient"), "arms").values
+        xp = self.xp
+        errors = detection.quantised(xp, dy, xp.abs(dy).max(axis=-2, keepdims=True), self.dac_bits)
+        spread = detection.meeting_sigma(self, detection.norms(xp, errors, -2), x.shape[-2])
+        turned = xp.ascontiguousarray(x.swapaxes(-1, -2))
+        found = detection.read(self, turned, lambda light: light @ errors, spread, tile.rng("gradient"), "arms")
+        tile.record(crest=found.crest)
+        return found.values
 
     # -- moving ------------------------------------------------------------------------------------------
 
     def update(self, tile: Tile, step: Array) -> None:
         """What was asked for moves in electronics, and is programmed anew; at a given scale weights saturate."""
-        tile.state["target"] = tile.state["target"] + step
+        tile.state["target"] = chips.within_scale(self, tile.state["target"] + step)
         self._program(tile, saturate=True)
 
     def update_outer(self, tile: Tile, x: Array, dy: Array, scale: float) -> None:

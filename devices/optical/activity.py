@@ -14,20 +14,26 @@ What one action is, which is also the unit of what runs record:
 - flop: of the host that decomposes a matrix. Singular values 21 N^3 (Golub and Van Loan, recalled), and for every MZI
   of a mesh 28 for each of two thirds of its n elements (derived).
 - saturation: the light of one absorber for one symbol at its saturation intensity. Recorded: the sum of intensities.
-- absorber: one value in one absorber.
+- absorber: one value in one absorber. probe: the light that sends one error back through one.
+- crest: one vector's; recorded, and without a price: what its largest value needs of the laser, over the light of the
+  vector, since modulators only attenuate. Lasers are static power, at the expected `crest`.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 
 from hwsim.cost import Elementwise, Kind, Op, Product, Use
 from hwsim.devices.optical.decomposition import layout_of
 from hwsim.devices.optical.device import Optics
+from hwsim.devices.optical.insitu import Monitor
 
 VALUE_BITS = 16  # of inputs, errors and results in the buffers (assumed)
 SENDS = 9  # of a vector, to train phases: 3 through either mesh and 3 to the attenuators, for 2 readings or 3
 SLOPE_FLOPS = 20  # of one absorber's derivative, worked out in electronics (assumed)
+GAIN_FLOPS = 4  # a value's part in both sums of the gain nearest to the derivative
 ON_HOST = (Kind.PRODUCT, Kind.RELEASE)
 
 Uses = Mapping[str, Use]
@@ -62,11 +68,27 @@ class Counts(Optics):
         return len(first.columns) + 1 + len(second.columns)
 
     def launched_over_detected(self, k: int, n: int) -> float:
-        """Photons that the laser gives for one that is detected, in a unit of k inputs and n outputs."""
+        """Photons that the laser gives for one that is detected, in a unit of k inputs and n outputs, on all rails."""
         passed = 10 ** (-(self.modulator_loss_db.nominal + self.path_loss_db.nominal) / 10)
         columns = self.depth(k, n) if self.optics == "mesh" else 0
         passed *= 10 ** (-self.column_loss_db * columns / 10) * self.detector_efficiency.nominal
-        return extinction_penalty(self.extinction_db.nominal) / passed
+        return self.rails * self.crest.nominal * extinction_penalty(self.extinction_db.nominal) / passed
+
+    def entering_electrons(self, k: int, n: int) -> float:
+        """The light of a vector as it enters a unit of k inputs and n outputs: what a detector would make of it."""
+        columns = self.depth(k, n) if self.optics == "mesh" else 0
+        return float(k * n * self.detected_photons * 10 ** (self.column_loss_db * columns / 10))
+
+    def monitor(self, k: int, n: int) -> Monitor:
+        """The power meters behind the phase shifters of a unit, lit for `meter_symbols` by the light of its vectors.
+
+        The light is spread evenly over the k modes; either mesh is lit by itself.
+        """
+        launched = self.entering_electrons(k, n) * self.meter_symbols
+        receiver = dataclasses.replace(self.receiver, integration_s=self.meter_symbols / self.symbol_rate_hz)
+        tapped = launched * self.tap_fraction / k
+        noise = math.sqrt(receiver.variance(tapped)) / launched if self.shot_noise else 0.0
+        return Monitor(self.tap_fraction, noise, self.adc_bits or math.inf)
 
     # -- operations --------------------------------------------------------------------------------------
 
@@ -98,6 +120,7 @@ class Counts(Optics):
         distinct = op.x_values if forward and op.x_values else s * m * inner
         return {
             "symbol": Use(m * self.rails),
+            "crest": Use(s * m * sums * self.crest.nominal),
             "flight": Use(min(m, 1) * self.depth(min(op.k, self.inputs), min(op.n, self.outputs))),
             "dac": Use(sent),
             "modulator": Use(sent * (self.dac_bits or VALUE_BITS)),
@@ -116,6 +139,7 @@ class Counts(Optics):
         results = s * rows * columns
         return {
             "symbol": Use(s * down * across * inner),
+            "crest": Use(s * rows * self.crest.nominal),
             "flight": Use(min(rows * inner, 1)),
             "dac": Use(sent),
             "modulator": Use(sent * (self.dac_bits or VALUE_BITS)),
@@ -169,12 +193,18 @@ class Counts(Optics):
             return {"mac": Use(SLOPE_FLOPS / 2 * op.size)}
         emitted = op.size * (2 if op.name == "device_backward" else 1)
         return {
+            **(self._probed(op.size) if op.name == "device_backward" else {}),
             "absorber": Use(op.size, self.neurons),
             "saturation": Use(op.size * self.mean_intensity.nominal),
             "dac": Use(emitted),
             "modulator": Use(emitted * (self.dac_bits or VALUE_BITS)),
             "adc": Use(op.size),
         }
+
+    def _probed(self, size: int) -> dict[str, Use]:
+        """Light that sends errors back, and the slopes that a gain of one's own choice is worked out from."""
+        flops = 0 if self.probe_gain is not None else SLOPE_FLOPS + GAIN_FLOPS
+        return {"probe": Use(size), "mac": Use(flops / 2 * size)}
 
 
 def pieces(length: int, size: int) -> Iterator[tuple[int, int]]:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hwsim.arrays import Array, generator, key_of
-from hwsim.devices.optical import columns, detection
+from hwsim.devices.optical import columns, detection, svd
 from hwsim.devices.optical.decomposition import Layout, Shifters, layout_of, wrapped
 from hwsim.devices.optical.device import Optics
 from hwsim.devices.optical.imperfections import Fabrication, corrected, fabricated, realised, standard_draws
@@ -126,6 +126,8 @@ def chip_of(device: Optics, tile: Tile, name: str, modes: int) -> Fabrication:
 def tell(device: Optics, tile: Tile, unit: Unit, saturate: bool) -> None:
     """Decompose one unit's weights into the phases and attenuations that its drivers get."""
     xp, state = device.xp, tile.state
+    if saturate and device.weight_scale is not None:  # what was asked for in vain is not remembered
+        state["target"][unit.block] = shrunk(xp, state["target"][unit.block], device.weight_scale)
     block = state["target"][unit.block]
     factors = factorise(xp, block, device.mesh_kind, device.weight_scale, saturate=saturate)  # type: ignore[arg-type]
     for side, (_, phases) in zip(SIDES, (factors.first, factors.second), strict=True):
@@ -133,12 +135,22 @@ def tell(device: Optics, tile: Tile, unit: Unit, saturate: bool) -> None:
         if device.calibrated and device.fixed_errors:
             phases = corrected(xp, chip_of(device, tile, name, phases.output.size), phases)
         keep_phases(tile, name, phases, xp)
-    bits = device.weight_bits
-    state[f"{unit.number}/attenuation"] = detection.quantised(
-        xp, factors.attenuation, xp.ones(()), bits + 1 if bits else 0
-    )
+    state[f"{unit.number}/attenuation"] = factors.attenuation
     state.setdefault("scales", xp.zeros((*tile.shape[:-2], *map(len, parts(device, tile)))))
     state["scales"][unit.place] = factors.scale
+
+
+def shrunk(xp: Any, block: Array, scale: float) -> Array:
+    """A matrix with its singular values cut to `scale`."""
+    u, s, v = xp.linalg.svd(block, full_matrices=False)
+    return (u * xp.minimum(s, scale)) @ v
+
+
+def within_scale(device: Optics, target: Array) -> Array:
+    """Weights cut to a given scale, of optics that hold or send them one by one."""
+    if device.optics == "mesh" or device.weight_scale is None:
+        return target
+    return device.xp.clip(target, -device.weight_scale, device.weight_scale)
 
 
 def keep_phases(tile: Tile, name: str, phases: Shifters, xp: Any) -> None:
@@ -194,7 +206,9 @@ def mesh_unit(device: Optics, tile: Tile, unit: Unit) -> SvdMesh:
         meshes.append(blank.with_phases(Shifters(actual[:mzis], actual[mzis : 2 * mzis], actual[2 * mzis :])))
         nominal *= device.imperfections.column_amplitude ** passes(blank.layout)
     scale = float(tile.state["scales"][unit.place]) / nominal
-    return SvdMesh(meshes[0], tile.state[f"{unit.number}/attenuation"], meshes[1], scale)
+    bits = device.weight_bits + 1 if device.weight_bits else 0  # from 0 to 1: half of the levels of signed values
+    told = tile.state[f"{unit.number}/attenuation"]
+    return SvdMesh(meshes[0], detection.quantised(device.xp, told, device.xp.ones(()), bits), meshes[1], scale)
 
 
 def passes(mesh: Layout) -> float:
@@ -210,9 +224,26 @@ def effective(device: Optics, chip: SvdMesh) -> Array:
     return scaled.real.T
 
 
+def passed(device: Optics, chip: SvdMesh, fields: Array, way: str) -> Array:
+    """Fields through a chip, forward [k, m] or backward [n, m]; in single precision by the column kernels."""
+    if not by_kernels(device):
+        return (svd.forward if way == "forward" else svd.backward)(device.xp, chip, fields)
+    first, second = columns.pack(chip.first), columns.pack(chip.second)
+    if way == "forward":
+        inner = svd.between(np, chip, columns.propagate(first, fields), chip.second.layout.n)
+        return chip.scale * columns.propagate(second, inner)
+    inner = svd.between(np, chip, columns.propagate_back(second, fields), chip.first.layout.n)
+    return chip.scale * columns.propagate_back(first, inner)
+
+
+def by_kernels(device: Optics) -> bool:
+    """Whether light runs through the column kernels."""
+    return device.xp is np and device.precision == "fp32"
+
+
 def mesh_matrix(device: Optics, mesh: Mesh) -> Array:
     """U of a mesh; in single precision by the column kernels."""
-    if device.xp is np and device.precision == "fp32":
+    if by_kernels(device):
         return columns.propagate(columns.pack(mesh), np.eye(mesh.layout.n, dtype=np.float32))
     return matrix(device.xp, mesh)
 

@@ -27,25 +27,23 @@ def fast(xp: Namespace, values: Array) -> bool:
 
 def through(
     device: Optics, values: Array, product: Callable[[Array], Array], spread: Array, rng: Any, by: str
-) -> tuple[Array, float, int]:
-    """Results [m, n], how many were clipped, and their count."""
+) -> tuple[Array, float, int, float]:
+    """Results [m, n], how many were clipped, their count, and the sum of vectors' crests."""
+    detection = importlib.import_module("hwsim.devices.optical.detection")  # which imports this module
     kernels, (m, k) = _kernels(), values.shape
     light, size = np.empty((m, k), np.float32), np.empty(m, np.float32)
-    power = by in ("oscillator", "arms")
-    kernels.send(values, light, size, np.float32(levels(device.dac_bits)), power)
+    crest = kernels.send(values, light, size, np.float32(levels(device.dac_bits)), by in detection.FIELDS)
     found = product(light)
     noisy = device.shot_noise
     if noisy and device.level == "photon":
-        from hwsim.devices.optical.detection import detected
-
-        found, noisy = detected(device, found, spread, k, rng, by), False
+        found, noisy = detection.detected(device, found, spread, k, rng, by), False
     key = np.uint64(rng.integers(MOST)) if noisy else np.uint64(0)
     found = np.ascontiguousarray(found)
-    clipped = kernels.receive(
-        found, spread.astype(np.float32, copy=False), size, key, noisy, np.float32(levels(device.adc_bits)),
-        np.float32(device.adc_crest),
-    )  # fmt: skip
-    return found, float(clipped), found.size
+    spread = spread.astype(np.float32, copy=False)
+    if noisy:
+        kernels.disturb(found, spread, detection.own_noise(device, spread, by), key, by == "oscillator")
+    clipped = kernels.receive(found, size, np.float32(levels(device.adc_bits)), np.float32(device.adc_crest))
+    return found, float(clipped), found.size, float(crest)
 
 
 def levels(bits: int) -> float:

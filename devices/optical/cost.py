@@ -12,6 +12,8 @@ from hwsim.cost import Certainty, Component, Quantity, Role, weaker
 from hwsim.devices.optical.activity import Counts, extinction_penalty
 from hwsim.ledger import TileShape
 
+INSTALLED = ("laser", "oscillator", "dac", "adc", "detector", "amplifier", "shifter", "panel")  # as tiles need them
+
 
 class Photons(NamedTuple):
     """Photons of the signal per multiply-accumulate."""
@@ -32,6 +34,8 @@ class Costs(Counts):
         "control, clocks and distribution of the light to units",
         "finding the fixed errors of a chip (calibration)",
         "stray light, and power that modulators take at rest",
+        "holding power at the actual phases: static power is known by shapes alone, at the mean_phase expected",
+        "the actual crest of vectors: lasers burn at the crest expected",
         "throughput of buffers",
         "area of lasers, modulators, detectors, lenses and cells",
     )
@@ -49,11 +53,8 @@ class Costs(Counts):
 
     def _light(self) -> dict[str, Component]:
         """Lasers by photons detected per symbol (losses that do not depend on shapes included), and modulators."""
-        losses = library.times(ratio(self.modulator_loss_db), ratio(self.path_loss_db), "optical/loss")
-        penalty = derived(self.extinction_db, extinction_penalty)
-        needed = library.times(
-            library.times(losses, penalty, "optical/loss"), inverse(self.detector_efficiency), "optical/link"
-        )
+        sent = library.times(self._modulated(), ratio(self.path_loss_db), "optical/loss")
+        needed = library.times(sent, inverse(self.detector_efficiency), "optical/link")
         photon_w = self.photon_j * self.symbol_rate_hz
         laser = library.times(needed, inverse(self.wall_plug), "optical/laser").scaled(photon_w, "x photons a symbol")
         local = library.times(inverse(self.detector_efficiency), inverse(self.wall_plug), "optical/laser")
@@ -63,14 +64,21 @@ class Costs(Counts):
             "oscillator": Component(Role.LIGHT, static_power_w=local.scaled(photon_w, "x photons a symbol")),
             "modulator": Component(Role.LIGHT, self.modulator_j_per_bit),
             "symbol": Component(Role.LIGHT, time_s=symbol),
+            "crest": Component(Role.LIGHT),
             "flight": Component(Role.LIGHT, time_s=self.flight_s, serial=True),
         }
+
+    def _modulated(self) -> Quantity:
+        """Laser power over that of a vector behind the modulators: their loss, extinction, and the vector's crest."""
+        penalty = library.times(derived(self.extinction_db, extinction_penalty), self.crest, "optical/crest")
+        return library.times(ratio(self.modulator_loss_db), penalty, "optical/modulated")
 
     def _converters(self) -> dict[str, Component]:
         return {
             "dac": Component(Role.CONVERTER, self.dac_energy_j, area_mm2=self.dac_area_mm2),
             "adc": Component(Role.CONVERTER, self.adc_energy_j, area_mm2=self.adc_area_mm2),
             "tap": Component(Role.CONVERTER, self.adc_energy_j),
+            "detector": Component(Role.CONVERTER, static_power_w=self.detector_power_w),
             "amplifier": Component(
                 Role.CONVERTER, static_power_w=self.amplifier_power_w, area_mm2=self.amplifier_area_mm2
             ),
@@ -100,15 +108,22 @@ class Costs(Counts):
         }
 
     def _neuron_parts(self) -> dict[str, Component]:
-        """The pump at saturation, through the losses of the path, and the time of a symbol."""
+        """The pump at saturation and the probe, through modulators and path, and the time of a symbol.
+
+        Where in the path the absorbers stand is not said: its whole loss is taken before them, and behind them too.
+        """
         if not self.optical_depth:
-            return {name: Component(Role.LIGHT) for name in ("saturation", "absorber")}
+            return {name: Component(Role.LIGHT) for name in ("saturation", "absorber", "probe")}
+        path = ratio(self.path_loss_db)
+        sent = library.times(library.times(self._modulated(), path, ""), inverse(self.wall_plug), "optical/sent")
         power = library.times(self.saturation_w_per_mm2, self.beam_area_mm2, "optical/saturation")
-        power = library.times(power, library.times(ratio(self.path_loss_db), inverse(self.wall_plug), ""), power.key)
+        power = library.times(power, sent, power.key)
+        probe = library.times(library.times(path, inverse(self.detector_efficiency), ""), sent, "optical/probe")
         period = derived(self.lifetime_s, lambda lifetime_s: max(self._memory_s(lifetime_s), 1 / self.symbol_rate_hz))
         return {
             "saturation": Component(Role.LIGHT, library.times(power, period, power.key)),
             "absorber": Component(Role.LIGHT, time_s=period),
+            "probe": Component(Role.LIGHT, probe.scaled(self.probe_photons * self.photon_j, "x probe_photons")),
         }
 
     def _memory_s(self, lifetime_s: float) -> float:
@@ -121,7 +136,7 @@ class Costs(Counts):
     def installed(self, tiles: Sequence[TileShape]) -> Mapping[str, float]:
         """Light, modulators, detectors and converters on both sides of every unit; one homodyne unit for all."""
         found = dict.fromkeys(self.components, 1.0)
-        found |= dict.fromkeys(("laser", "oscillator", "dac", "adc", "amplifier", "shifter", "panel"), 0.0)
+        found |= dict.fromkeys(INSTALLED, 0.0)
         if not self.reprogrammed or self.gradient_by == "homodyne":
             ends = self.lanes + self.outputs
             pairs = self.lanes * self.outputs
@@ -130,13 +145,14 @@ class Costs(Counts):
                 "dac": ends,
                 "adc": pairs,
                 "amplifier": pairs,
+                "detector": 2 * pairs,
             }.items():
                 found[name] += count
         for stack, k, n in tiles:
             if k == 0:
-                found["dac"] += n
-                found["adc"] += n
-                found["amplifier"] += n
+                for name, count in {"dac": 1, "adc": 1, "amplifier": 1, "detector": 2,
+                                    "oscillator": self.oscillator_photons}.items():  # fmt: skip
+                    found[name] += n * count
             elif self.reprogrammed:
                 for name, count in self._around(k, n).items():
                     found[name] += stack * count
@@ -145,11 +161,12 @@ class Costs(Counts):
     def _around(self, k: int, n: int) -> dict[str, float]:
         """What stands around the units of one matrix."""
         found = {"shifter": float(self.shifters(k, n)), "laser": 0.0, "oscillator": 0.0}
+        taps = self.elements(k, n) if self.trained == "phases" else 0
+        found |= {"detector": float(taps), "amplifier": float(taps)}
         for count, inputs, outputs in self.blocks(k, n):
             ends = count * (inputs + outputs)
-            columns = self.depth(inputs, outputs) if self.optics == "mesh" else 0
-            photons = inputs * outputs * self.detected_photons * 10 ** (self.column_loss_db * columns / 10)
-            found["laser"] += count * photons
+            found["laser"] += count * self.entering_electrons(inputs, outputs)
+            found["detector"] += ends * (1 if self.detection == "intensity" else 2)
             if self.detection == "oscillator":
                 found["oscillator"] += ends * self.oscillator_photons
             for name in ("dac", "adc", "amplifier"):

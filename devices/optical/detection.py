@@ -10,6 +10,7 @@ k x o values, f^2 all noise of the receiver over shot noise):
     arms        charge from k n photons: sigma = |x| |w_j| / sqrt(k n) f
     balanced    k n photons, shared by a pair of detectors: sigma = sum|x| w / sqrt(k n) f
 
+Beside a local oscillator of e electrons the signal's own shot noise adds (F y^2) / (4 e) to the variance of a result y.
 Noise is drawn for each direction, operation and sample.
 """
 
@@ -19,20 +20,24 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from hwsim.arrays import Array, Namespace
 from hwsim.devices.optical import converting
 from hwsim.devices.optical.device import Optics
 from hwsim.devices.optical.photons import intensity_product
 
+FIELDS = ("oscillator", "arms")  # a value is a field there, and the power of a vector the sum of squares
 VACUUM = 0.5  # standard deviation of one quadrature of a field in units of one photon's
 
 
 class Read(NamedTuple):
-    """Results [..., m, n], how many of them the ADC clipped, and how many there were."""
+    """Results [..., m, n], how many of them the ADC clipped, how many there were, and the sum of vectors' crests."""
 
     values: Array
     clipped: Array | float
     total: int
+    crest: Array | float
 
 
 def noise_factor(device: Optics, inner: int, by: str) -> float:
@@ -68,7 +73,7 @@ def read(
     by = by or device.detection
     xp = device.xp
     if device.exact_reading or not values.size:
-        return Read(product(values), 0.0, 0)
+        return Read(product(values), 0.0, 0, 0.0)
     if converting.fast(xp, values):
         return Read(*converting.through(device, values, product, spread, rng, by))
     size = sizes(xp, values, by)
@@ -79,32 +84,43 @@ def read(
         found = detected(device, found, spread[..., None, :].astype(found.dtype), values.shape[-1], rng, by)
     full = xp.abs(found).max(axis=(-2, -1), keepdims=True)
     if device.adc_crest:
-        full = xp.minimum(full, device.adc_crest * xp.sqrt((found * found).mean(axis=(-2, -1), keepdims=True)))
+        relative = found / xp.where(full > 0, full, xp.ones_like(full))
+        full = full * xp.minimum(1, device.adc_crest * xp.sqrt((relative**2).mean(axis=(-2, -1), keepdims=True)))
     clipped = (xp.abs(found) > full).sum()
     found = quantised(xp, xp.clip(found, -full, full), full, device.adc_bits)
-    return Read(found * size, clipped, found.size)
+    return Read(found * size, clipped, found.size, crest(xp, values, by))
 
 
 def detected(device: Optics, found: Array, spread: Array, inner: int, rng: Any, by: str) -> Array:
     """Exact results [..., m, n] of vectors of size 1 as detectors read them: normal noise, or counts."""
     xp = device.xp
     if device.level != "photon":
-        return found + spread * rng.standard_normal(found.shape, dtype=found.dtype)
+        relative = found * own_noise(device, spread, by)
+        return found + spread * xp.sqrt(1 + relative * relative) * rng.standard_normal(found.shape, dtype=found.dtype)
     electrons = sample_electrons(device, inner, by)
-    noise = noise_factor(device, inner, by)
-    one = xp.where(spread > 0, spread, xp.ones_like(spread)) / noise  # a result, over the shot noise in it
+    lit = spread > 0
+    one = xp.where(lit, spread, xp.ones_like(spread)).astype(xp.float64)
+    one = one / noise_factor(device, inner, by)  # a result, over the shot noise in it
     field = found / one
+    other = device.variance(electrons, by, inner) - electrons
     if by == "oscillator":
         field = field * VACUUM
-        mean, half = (electrons + field * field) / 2, math.sqrt(electrons) * field
-        per = 2 * math.sqrt(electrons) * VACUUM
+        arms = [(math.sqrt(electrons) + sign * field) ** 2 / 2 for sign in (1, -1)]
+        other, per = other + (device.excess_factor - 1) * field**2, 2 * math.sqrt(electrons) * VACUUM
     else:
         half = xp.clip(field * math.sqrt(electrons), -electrons, electrons) / 2
-        mean, per = electrons / 2, math.sqrt(electrons)
-    counted = rng.poisson(mean + half) - rng.poisson(mean - half)
-    other = math.sqrt(max(device.variance(electrons, by, inner) - electrons, 0.0))
-    noisy = counted + other * rng.standard_normal(found.shape)
-    return (noisy * (one / per)).astype(found.dtype)
+        arms, per = [electrons / 2 + half, electrons / 2 - half], math.sqrt(electrons)
+    counted = rng.poisson(arms[0]) - rng.poisson(arms[1])
+    noisy = counted + other**0.5 * rng.standard_normal(found.shape)
+    return xp.where(lit, noisy * (one / per), 0).astype(found.dtype)
+
+
+def own_noise(device: Optics, spread: Array, by: str) -> Array:
+    """The noise of the signal's own light beside a local oscillator, over `spread` and over the result."""
+    if by != "oscillator":
+        return 0 * spread
+    own = math.sqrt(device.excess_factor / device.oscillator_photons) / 2
+    return own / device.xp.maximum(spread, np.finfo(spread.dtype).tiny)  # where nothing is noisy, nothing is lit
 
 
 def counted(device: Optics, values: Array, weights: Array, rng: Any) -> Array:
@@ -122,9 +138,16 @@ def counted(device: Optics, values: Array, weights: Array, rng: Any) -> Array:
 
 def sizes(xp: Namespace, values: Array, by: str) -> Array:
     """What vectors [..., m, k] are scaled by [..., m, 1]: their norm, or the sum of intensities."""
-    if by in ("oscillator", "arms"):
-        return xp.sqrt((values * values).sum(axis=-1, keepdims=True))
+    if by in FIELDS:
+        return norms(xp, values, -1)[..., None]
     return xp.abs(values).sum(axis=-1, keepdims=True)
+
+
+def crest(xp: Namespace, values: Array, by: str) -> Array:
+    """The sum over vectors [..., m, k] of the laser power that the largest value needs, over that of the vector."""
+    largest, size = xp.abs(values).max(axis=-1, keepdims=True), sizes(xp, values, by)
+    share = largest / xp.where(size > 0, size, xp.ones_like(size))
+    return values.shape[-1] * (share**2 if by in FIELDS else share).sum()
 
 
 def quantised(xp: Namespace, values: Array, full: Array, bits: int) -> Array:
@@ -136,8 +159,10 @@ def quantised(xp: Namespace, values: Array, full: Array, bits: int) -> Array:
 
 
 def norms(xp: Namespace, weights: Array, axis: int) -> Array:
-    """Norms of the weights of each output."""
-    return xp.sqrt((weights * weights).sum(axis=axis))
+    """Euclidean norms along an axis; values whose squares no float holds are no exception."""
+    largest = xp.abs(weights).max(axis=axis, keepdims=True)
+    relative = weights / xp.where(largest > 0, largest, xp.ones_like(largest))
+    return largest.squeeze(axis) * xp.sqrt((relative * relative).sum(axis=axis))
 
 
 def meeting_sigma(device: Optics, norm: Array, inner: int) -> Array:

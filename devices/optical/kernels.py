@@ -1,8 +1,9 @@
 """Numba kernels of a mesh: column after column, split real and imaginary float32, the batch innermost.
 
 Imported on first use only; each kernel compiles when it is first called (a copy is kept on the disk where that can be
-written). columns.py says what they compute. Sums over the batch may be taken in any order ("reassoc"), so that they
-become vector code.
+written). columns.py says what they compute. Arithmetic is as written: with fused or reordered sums the same kernel gave
+other bits in the process that compiled it than in one that found it on the disk. Only gradients, which no run depends
+on, sum over the batch in any order ("reassoc"), so that they become vector code.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def compiled(**options: Any) -> Callable[[Function], Function]:
     return decorate
 
 
-@compiled(fastmath=QUICK)
+@compiled()
 def pair(t: Any, ar: Any, ai: Any, br: Any, bi: Any) -> None:
     """(a, b) <- T (a, b) for vectors [m]: the 2 x 2 matrix t holds real and imaginary parts, row by row."""
     t0, t1, t2, t3, t4, t5, t6, t7 = t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]
@@ -43,7 +44,7 @@ def pair(t: Any, ar: Any, ai: Any, br: Any, bi: Any) -> None:
         bi[j] = t4 * xi + t5 * xr + t6 * yi + t7 * yr
 
 
-@compiled(fastmath=QUICK)
+@compiled()
 def turn(cosine: Any, sine: Any, ar: Any, ai: Any) -> None:
     """a <- (cosine + i sine) a for a vector [m]."""
     for j in range(ar.size):
@@ -52,7 +53,7 @@ def turn(cosine: Any, sine: Any, ar: Any, ai: Any) -> None:
         ai[j] = cosine * xi + sine * xr
 
 
-@compiled(fastmath=QUICK)
+@compiled()
 def fade(share: Any, ar: Any, ai: Any) -> None:
     """a <- share a for a vector [m]."""
     for j in range(ar.size):

@@ -20,6 +20,7 @@ SECOND = np.uint64(0x94D049BB133111EB)
 ZERO, ONE, HALF = np.float32(0), np.float32(1), np.float32(0.5)
 GAP = np.float32(2.0**-24)
 LN2 = np.float32(0.6931471805599453)
+DARK = np.float32(1e-30)  # below it 2^23 / largest is no float32
 QUICK = {"contract", "reassoc", "nsz"}
 # sin(pi r / 2) = r (S0 + S1 r^2 + ...), Taylor series
 SINE = tuple(
@@ -74,47 +75,75 @@ def normal(counter: Any) -> Any:
 
 
 @compiled(fastmath=QUICK)
-def send(values: Any, light: Any, size: Any, levels: Any, power: Any) -> None:
-    """Rows of `values` [m, k], rounded to `levels` of their largest and of size 1, to `light`; their sizes [m]."""
-    for i in range(values.shape[0]):
-        largest, total = ZERO, ZERO
-        for j in range(values.shape[1]):
-            a = abs(values[i, j])
-            largest = max(largest, a)
+def send(values: Any, light: Any, size: Any, levels: Any, power: Any) -> Any:
+    """Rows of `values` [m, k], rounded to `levels` of their largest and of size 1, to `light`; their sizes [m].
+
+    Returns the sum of their crests. Rows whose largest value lies below DARK send nothing.
+    """
+    m, k = values.shape
+    crest = 0.0
+    for i in range(m):
+        largest: Any = ZERO
+        total: Any = ZERO
+        for j in range(k):
+            largest = max(largest, abs(values[i, j]))
+        if largest < DARK:
+            size[i] = ZERO
+            light[i, :] = ZERO
+            continue
+        inverse = ONE / largest
+        for j in range(k):
+            a = abs(values[i, j]) * inverse
             total += a * a if power else a
-        size[i] = np.sqrt(total) if power else total
-        scale = ONE / size[i] if size[i] > ZERO else ONE
-        if levels > ZERO and largest > ZERO:
-            steps, step = levels / largest, largest / levels * scale
-            for j in range(values.shape[1]):
+        crest += np.float32(k) / total
+        relative = np.sqrt(total) if power else total
+        size[i] = largest * relative
+        if levels > ZERO:
+            steps, step = levels * inverse, ONE / (levels * relative)
+            for j in range(k):
                 light[i, j] = np.rint(values[i, j] * steps) * step
         else:
-            for j in range(values.shape[1]):
+            scale = inverse / relative
+            for j in range(k):
                 light[i, j] = values[i, j] * scale
+    return crest
 
 
 @compiled(fastmath=QUICK)
-def receive(found: Any, spread: Any, size: Any, key: Any, noisy: Any, levels: Any, crest: Any) -> Any:
-    """`found` [m, n] with noise `spread` [n], clipped and rounded, times `size` [m], in place; how many were clipped.
+def disturb(found: Any, spread: Any, own: Any, key: Any, bright: Any) -> None:
+    """Noise `spread` [n] on `found` [m, n], in place; `bright`: more of it by the results, times `own` [n]."""
+    m, n = found.shape
+    for i in range(m):
+        base = key + np.uint64(i * n) * GOLDEN
+        if bright:
+            for j in range(n):
+                more = found[i, j] * own[j]
+                found[i, j] += spread[j] * np.sqrt(ONE + more * more) * normal(base + np.uint64(j) * GOLDEN)
+        else:
+            for j in range(n):
+                found[i, j] += spread[j] * normal(base + np.uint64(j) * GOLDEN)
+
+
+@compiled(fastmath=QUICK)
+def receive(found: Any, size: Any, levels: Any, crest: Any) -> Any:
+    """`found` [m, n] clipped and rounded, times `size` [m], in place; how many were clipped.
 
     Full scale is the largest value, or `crest` times the RMS where that is above 0 and less.
     """
     m, n = found.shape
     full: Any = ZERO
-    square = 0.0
     for i in range(m):
-        base, total = key + np.uint64(i * n) * GOLDEN, 0.0
-        if noisy:
-            for j in range(n):
-                found[i, j] += spread[j] * normal(base + np.uint64(j) * GOLDEN)
         for j in range(n):
             full = max(full, abs(found[i, j]))
-            total += found[i, j] * found[i, j]
-        square += total
-    if crest > ZERO and m * n > 0:
-        full = min(full, crest * np.float32(np.sqrt(square / (m * n))))
+    if crest > ZERO and full > ZERO:
+        square = 0.0
+        for i in range(m):
+            for j in range(n):
+                relative = np.float64(found[i, j] / full)
+                square += relative * relative
+        full = full * min(ONE, crest * np.float32(np.sqrt(square / (m * n))))
     clipped = 0
-    rounds = levels > ZERO and full > ZERO
+    rounds = levels > ZERO and full > DARK
     steps, step = (levels / full, full / levels) if rounds else (ONE, ONE)
     for i in range(m):
         scale = size[i]

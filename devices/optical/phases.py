@@ -8,14 +8,14 @@ import numpy as np
 
 from hwsim.arrays import Array
 from hwsim.devices.optical import chips
+from hwsim.devices.optical.activity import Counts
 from hwsim.devices.optical.decomposition import Shifters
-from hwsim.devices.optical.device import Optics
 from hwsim.devices.optical.insitu import measured_chip_gradient, resent
 from hwsim.devices.optical.svd import SvdMesh
 from hwsim.tile import Tile
 
 
-def move(device: Optics, tile: Tile, x: Array, dy: Array, scale: float) -> None:
+def move(device: Counts, tile: Tile, x: Array, dy: Array, scale: float) -> None:
     """Phases and attenuations += scale x dL/d(each), for x [..., m, k] and dL/dy = dy [..., m, n]; then settle."""
     if x.shape[-2] == 0:
         return
@@ -24,7 +24,8 @@ def move(device: Optics, tile: Tile, x: Array, dy: Array, scale: float) -> None:
     for unit in chips.units(device, tile):
         chip, lead = chips.mesh_unit(device, tile, unit), unit.place[:-2]
         fields, errors = x[lead][:, unit.rows].T, dy[lead][:, unit.columns].T
-        found = measured_chip_gradient(np, chip, fields, errors, device.monitor, rng, resend(device, chip), readings)
+        monitor = device.monitor(*unit.shape)
+        found = measured_chip_gradient(np, chip, fields, errors, monitor, rng, resend(device, chip), readings)
         for side, gradient in zip(chips.SIDES, (found.first, found.second), strict=True):
             follow(device, tile, f"{unit.number}/{side}", gradient, scale * device.phase_rate)
         attenuation = f"{unit.number}/attenuation"
@@ -33,7 +34,7 @@ def move(device: Optics, tile: Tile, x: Array, dy: Array, scale: float) -> None:
     state["target"] = state["w"].copy()
 
 
-def resend(device: Optics, chip: SvdMesh) -> tuple[Shifters, Shifters] | None:
+def resend(device: Counts, chip: SvdMesh) -> tuple[Shifters, Shifters] | None:
     """What the operator makes good for of the loss of light that is sent again; two readings: nothing.
 
     They weigh each shifter by the light that is left, and so by how well it is read; to divide by that would drown the
@@ -45,7 +46,7 @@ def resend(device: Optics, chip: SvdMesh) -> tuple[Shifters, Shifters] | None:
     return resent(np, chip.first.layout, amplitude), resent(np, chip.second.layout, amplitude)
 
 
-def follow(device: Optics, tile: Tile, name: str, gradient: Shifters, rate: float) -> None:
+def follow(device: Counts, tile: Tile, name: str, gradient: Shifters, rate: float) -> None:
     """Phases of one mesh along their gradient."""
     told = chips.told(tile, name)
     moved: list[Any] = [part + rate * change for part, change in zip(told, gradient, strict=True)]

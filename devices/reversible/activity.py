@@ -2,18 +2,19 @@
 
 Where things lie. A weight has a register, of which products take a window of `bits` wires; the sums of every row and
 column of a matrix have registers too, as x is taken as unsigned and 2^(bits - 1) times such a sum has to come off each
-result. A unit holds an accumulator while it takes one product after the other; its weight is copied in and cleared
-once, its x for every product. Operands and steps come from the host by copying, results go to it by copying.
+result. A unit holds an accumulator while it takes one product after the other; x and weight are copied in and cleared
+for each. Where weights are wired in, each has a netlist for either direction, and accumulators move from one to the
+next. Operands and steps come from the host by copying, and are cleared by its copies; results go to it by copying.
 
 Passes over a matrix, in multiply-accumulates (`macs` of the operation):
 
     garbage     forward  release  backward  gradient  product    erased
     discard        1        0        1         1         1       accumulators, operands; registers at an update
     bennett        1        1        2         1         2       nothing but what programming overwrites
-    checkpoint     1       1 up      2         1         2       the same
 
-A gradient accumulates onto a register that stays, as the velocity of a leapfrog does: training takes 5 passes instead
-of 3. A rule that starts every sum anew sends the copy that its host has to clear it.
+The sum of a gradient is not uncomputed: the copy that the host was sent comes back and clears it. So training takes 5
+passes with `bennett` instead of 3. Fewer results held, made anew as often as a pebbling schedule says, are a matter of
+the network: hwsim.models.recompute.chained.
 """
 
 from __future__ import annotations
@@ -47,12 +48,10 @@ class Activity(Machine):
         return self.garbage != "discard"
 
     def held_bits(self, op: Op) -> int:
-        """Accumulators and inputs of a forward, until its release; with checkpoints, the share that is held."""
+        """Accumulators and inputs of a forward, until its release."""
         if isinstance(op, Elementwise) or op.kind not in (Kind.FORWARD, Kind.RELEASE):
             return 0
         bits = op.stack * op.m * (self.accumulator(op.k) * op.n + self.bits * op.k)
-        if self.garbage == "checkpoint":
-            bits = -(-bits * min(self.live_segments, self.segments) // self.segments)
         return bits if op.kind is Kind.FORWARD else -bits
 
     def work(self, op: Op, mac: Schedule | None = None) -> Work | None:
@@ -68,7 +67,12 @@ class Activity(Machine):
     def mac(self, op: Product) -> Schedule:
         """One multiply-accumulate of a product; where weights are wired in, the mean over all weights alike."""
         scheme = self.scheme if self.by_wiring(op) else self.register_scheme
-        return work.with_operands(work.expected(scheme, self.bits, self.accumulator(terms_of(op))), self.bits)
+        return self.mac_of(scheme, terms_of(op))
+
+    def mac_of(self, scheme: str, terms: int) -> Schedule:
+        """One multiply-accumulate of a sum of `terms`, operands brought; wired in: the mean over all weights."""
+        wide = self.accumulator(terms)
+        return work.with_operands(scheme, work.expected(scheme, self.bits, wide), self.bits, wide)
 
     def by_wiring(self, op: Product) -> bool:
         """Whether one operand of a product is in the wiring."""
@@ -82,19 +86,18 @@ class Activity(Machine):
         summed = {Kind.GRADIENT: s * m * n, Kind.PRODUCT: s * k * n}.get(op.kind, 0)  # of weights that come in
         inputs += s * k * n if op.kind is Kind.PRODUCT else 0
         wide = self.accumulator(terms)
-        undone = self.keeps and op.kind in (Kind.BACKWARD, Kind.PRODUCT)
-        passes = self.release_passes if op.kind is Kind.RELEASE else 1.0 + undone
+        again = self.keeps and op.kind in (Kind.BACKWARD, Kind.PRODUCT)  # run backwards at once
         cleared = self.keeps and op.kind is not Kind.FORWARD
-        blocks = [
-            Block(passes * op.macs, mac, results),
+        brought = inputs * (1 + (cleared and op.kind is not Kind.RELEASE))  # to be used, and to clear what was
+        sent = 0 if op.kind is Kind.RELEASE else results * (1 + (self.keeps and op.kind is Kind.GRADIENT))
+        passes = 1 + again
+        blocks = (
+            Block(passes * op.macs, mac, results, s * k * n if self.by_wiring(op) else 0),
             self._copies(results * passes, wide),  # the offset into the accumulator, or out of it
-            self._copies(inputs * (passes if op.kind is Kind.RELEASE else 1 + cleared), self.bits),
+            self._copies(brought, self.bits),
             Block(summed * (1 + cleared), work.add(wide), max(summed / max(terms, 1), 1)),
-        ]
-        if op.kind is not Kind.RELEASE:
-            blocks.append(self._copies(results, wide))  # to the host
-        if not self.by_wiring(op):
-            blocks.append(self._copies(2 * s * k * n if op.kind is not Kind.GRADIENT else 2 * s * m * n, self.bits))
+            self._copies(sent, wide),
+        )
         waiting = float(inputs * self.bits)
         if op.kind in (Kind.FORWARD, Kind.RELEASE):  # of results that stay, half are there on average
             waiting += results * wide / 2
@@ -103,8 +106,7 @@ class Activity(Machine):
             erased += summed / max(terms, 1) * wide
             if op.kind is not Kind.FORWARD:
                 erased += results * wide + inputs * self.bits
-        converted = 0 if op.kind is Kind.RELEASE else inputs + results
-        return Work(tuple(blocks), waiting, erased, converted=converted)
+        return Work(blocks, waiting, erased, converted=brought + sent)
 
     def _moved(self, op: Product) -> Work:
         """Registers of weights written, read, or moved; the largest looked for, and sums of rows and columns formed."""
@@ -113,8 +115,9 @@ class Activity(Machine):
             return Work((self._copies(weights, self.register_bits),), converted=weights)
         moves = op.kind is Kind.UPDATE
         wide = max(self.accumulator(op.k), self.accumulator(op.n))
+        brought = weights * (2 if moves and self.keeps else 1)
         blocks = [
-            self._copies(weights * (2 if moves and self.keeps else 1), self.register_bits),
+            self._copies(brought, self.register_bits),
             Block(2 * weights, work.compare(self.register_bits), weights),
             Block(2 * (1 + moves) * weights, work.add(wide), op.stack * (op.k + op.n)),
         ]
@@ -122,7 +125,7 @@ class Activity(Machine):
             blocks.append(Block(weights, work.add(self.register_bits), weights))
         erased = 0 if moves and self.keeps else weights * self.register_bits
         return Work(
-            tuple(blocks), erased_bits=erased, rewired=weights if self.wires_weights_in else 0, converted=weights
+            tuple(blocks), erased_bits=erased, rewired=weights if self.wires_weights_in else 0, converted=brought
         )
 
     def _copies(self, count: float, wires: int) -> Block:

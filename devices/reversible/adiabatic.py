@@ -17,7 +17,7 @@ from hwsim.cost import Value
 from hwsim.errors import ConfigError
 
 BOLTZMANN_J_PER_K = 1.380649e-23  # exact, SI 2019
-SETTLED = 5.0  # hold / RC from which less than e^-5 of the last drop is still to come: what `ramp_j` takes for granted
+SETTLED = 5.0  # time / RC from which less than e^-5 of the last drop is still to come: what `ramp_j` takes for granted
 SERIES_BELOW = 1e-2  # T / RC: below, the closed form of the linear ramp cancels
 
 
@@ -73,13 +73,13 @@ def ramp_j(
     return capacitance_f * voltage_v**2 * waveform(shape).dissipated(ratio)
 
 
-def check_settled(hold_s: float, resistance_ohm: float, capacitance_f: float) -> None:
-    """Raise ConfigError where a node has not settled when its rail starts to fall."""
+def check_settled(settling_s: float, resistance_ohm: float, capacitance_f: float) -> None:
+    """Raise ConfigError where a node has not settled when its rail falls, or when the next level has read it."""
     needed_s = SETTLED * resistance_ohm * capacitance_f
-    if not hold_s >= needed_s * (1 - 1e-12):  # a hold computed to be just enough is enough
+    if not settling_s >= needed_s * (1 - 1e-12):  # a time computed to be just enough is enough
         raise ConfigError(
-            f"hold of {hold_s:.3g} s: the ramp formula needs {SETTLED:g} R C = {needed_s:.3g} s; "
-            "ramp more slowly or hold for more ramps"
+            f"{settling_s:.3g} s for a node to settle: the ramp formula needs {SETTLED:g} R C = {needed_s:.3g} s; "
+            "ramp more slowly"
         )
 
 

@@ -12,7 +12,8 @@ when all values of the technology are drawn together.
     cooler                                               a joule moved
     convert                                              a float32 of the host made an integer, or the reverse
     tick                                                 a ramp, a level or a phase, of one run of a netlist
-    register, unit                                       a bit of the installed registers; a node of the units
+    register, configuration, unit                        a bit of the installed registers; a node that a wired-in
+                                                         weight configures; a node of the units and netlists
 """
 
 from __future__ import annotations
@@ -35,8 +36,7 @@ from hwsim.ledger import TileShape
 
 DRAWS = 4000  # behind the range of a component
 TYPICAL_TERMS = 256  # of the product whose ranges all products take
-ROLES = {"resynthesis": Role.PROGRAMMING, "cooler": Role.COOLING, "register": Role.ON_CHIP_MEMORY}
-ROLES |= {"held": Role.ON_CHIP_MEMORY}
+ROLES = {"resynthesis": Role.PROGRAMMING, "cooler": Role.COOLING, "held": Role.ON_CHIP_MEMORY}
 LEAKING = ("leakage_active", "leakage_idle", "held", "register")  # what varies with the leakage, and so together
 CONVERTER_NM = 28.0  # node of the converters of a technology that has none (assumed)
 STEP = 1.01  # by which a value is changed to see what rests on it
@@ -75,6 +75,10 @@ class Costs(Activity):
         "memory and network that bring operands to the units, beyond copying bits into registers",
         "leakage of garbage between a forward and its release",
         "control; starting and stopping the clocks of units that wait; empty places in pipelines",
+        "shifting the window of a product along registers; the search for the largest operand of a call; keeping the "
+        "half unit that rounds",
+        "bits that an operation holds within itself, in the peak of held bits",
+        "links between a cold chip and its host",
         "the host's own erased bits, beyond its joules",
     )
 
@@ -111,7 +115,8 @@ class Costs(Activity):
                 heat[cause] += float(block.runs * bill.parts[cause])
             ticks = block.runs * bill.latency_s / tick
             busy += ticks
-            elapsed += ticks / min(self.in_flight, block.together)
+            places = block.netlists * bill.latency_s / bill.interval_s if block.netlists else self.in_flight
+            elapsed += ticks / min(places, block.together)
         heat["held"] += done.waiting_bits * elapsed * each["held"]
         heat["erasure"] += done.erased_bits * each["erasure"]
         configured = done.rewired * self.resynthesis_nodes.nominal
@@ -131,22 +136,23 @@ class Costs(Activity):
     def typical(self) -> Schedule:
         """A multiply-accumulate of a product of 256 terms, or of as many as the accumulator takes."""
         wide = self.accumulator_bits or self.accumulator(TYPICAL_TERMS)
-        return work.with_operands(work.expected(self.scheme, self.bits, wide), self.bits)
+        return work.with_operands(self.scheme, work.expected(self.scheme, self.bits, wide), self.bits, wide)
 
     @cached_property
     def components(self) -> Mapping[str, Component]:
         """One action of each cause of heat, one tick, one bit of a register, one node."""
         nodes = self.resynthesis_nodes
         found = {cause: self._heat(cause) for cause in self._unit_j}
+        spread, spread_key = nodes.scaled(1 / (nodes.nominal or 1)), nodes.key or "reversible/resynthesis_nodes"
         if nodes.nominal:
-            spread = nodes.scaled(1 / nodes.nominal)
-            found["resynthesis"] = library.times(found["erasure"], spread, nodes.key or "reversible/resynthesis_nodes")
+            found["resynthesis"] = library.times(found["erasure"], spread, spread_key)
         if nominal(self.technology.cooler_factor):
             found["cooler"] = self._ranged("cooler", lambda m: self._typical_j(m, "cooler") / self._cold_j)
         ranged = self._ranged
         ticks = self._typical_bill.latency_s / tick_s(self.technology)
         node_nm = self.node_nm or CONVERTER_NM
         held_w = ranged("register", lambda m: m.held_bit_w / (1 + m.cooler_factor))
+        bit_mm2 = ranged("area", lambda m: cell_mm2(m)[1])
         cooling_w = ranged("register", lambda m: m.held_bit_w * m.cooler_factor / (1 + m.cooler_factor))
         parts = {
             name: Component(ROLES.get(name, Role.CORE), energy, static_power_w=cooling_w if name == "cooler" else ZERO)
@@ -157,8 +163,10 @@ class Costs(Activity):
             # A shift and a rounding: about what an addition does with its smaller operand. At room temperature.
             "convert": Component(Role.CONVERTER, library.operation("add", "fp32", node_nm), node_nm=node_nm),
             "tick": Component(time_s=ranged("time", lambda m: m.bill(self.typical).latency_s / ticks)),
-            "register": Component(
-                Role.ON_CHIP_MEMORY, static_power_w=held_w, area_mm2=ranged("area", lambda m: cell_mm2(m)[1])
+            "register": Component(Role.ON_CHIP_MEMORY, static_power_w=held_w, area_mm2=bit_mm2),
+            "configuration": Component(
+                static_power_w=library.times(held_w, spread, spread_key),
+                area_mm2=library.times(bit_mm2, spread, spread_key),
             ),
             "unit": Component(area_mm2=ranged("area", lambda m: cell_mm2(m)[0])),
         }
@@ -209,12 +217,22 @@ class Costs(Activity):
     # -- what is installed -------------------------------------------------------------------------------
 
     def installed(self, tiles: Sequence[TileShape]) -> Mapping[str, float]:
-        """Units (pipelines) for the widest product with these matrices; registers of weights, and of gradients."""
-        widest = max((max(self.accumulator(k), self.accumulator(n)) for _, k, n in tiles), default=2 * self.bits)
-        bill = self.technology.bill(work.with_operands(work.expected(self.scheme, self.bits, widest), self.bits))
-        units = math.ceil(self.in_flight * bill.interval_s / bill.latency_s)
-        cell = nominal(cell_mm2(self.technology)[0])
-        copies = 2 if self.keeps else 1
-        bits = float(sum(stack * k * n for stack, k, n in tiles) * copies * self.register_bits)
-        own = {"register": bits, "cooler": bits, "unit": units * bill.area_mm2 / cell}
+        """Units (pipelines) for the widest product with these matrices; registers of weights.
+
+        Where weights are wired in, each has a netlist for either direction besides, and nodes that configure both and
+        hold their charge all the time; units remain for gradients and for products of two operands that change.
+        """
+        widest = max((max(k, n) for _, k, n in tiles), default=1)
+        bill = self.technology.bill(self.mac_of(self.register_scheme, widest))
+        areas_mm2 = [math.ceil(self.in_flight * bill.interval_s / bill.latency_s) * float(bill.area_mm2)]
+        weights = float(sum(stack * k * n for stack, k, n in tiles))
+        configured = 0.0
+        if self.wires_weights_in:
+            configured = weights * self.resynthesis_nodes.nominal
+            for stack, k, n in tiles:
+                macs = (self.mac_of(self.scheme, terms) for terms in (k, n))
+                areas_mm2.extend(stack * k * n * float(self.technology.bill(mac).area_mm2) for mac in macs)
+        bits = weights * self.register_bits
+        nodes = math.fsum(areas_mm2) / nominal(cell_mm2(self.technology)[0])  # fsum: the same in any order of tiles
+        own = {"register": bits, "configuration": configured, "cooler": bits + configured, "unit": nodes}
         return {name: float(own.get(name, 1.0)) for name in self.components}

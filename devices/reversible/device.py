@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from hwsim.arrays import Array, generator, key_of, to_host
 from hwsim.contract import ACCUMULATION, Contract
 from hwsim.cost import Product
 from hwsim.devices.reversible import gates, integers, work
+from hwsim.devices.reversible.activity import terms_of
 from hwsim.devices.reversible.cost import Costs
 from hwsim.devices.reversible.energy import Schedule
 from hwsim.devices.reversible.integers import Codes
@@ -40,6 +42,8 @@ class Reversible(Costs):
     any order: equal values give equal bits on every machine, BLAS and array library.
     """
 
+    exact_updates: ClassVar[bool] = True  # an update by -step takes back that by step, bit for bit
+
     @property
     def contract(self) -> Contract:
         """Rounding of operands to `bits`, and of steps to units of a register."""
@@ -60,20 +64,21 @@ class Reversible(Costs):
         """Whole units: a power of two, so that the largest weight has `headroom_bits` above it."""
         top = integers.power_of_two(integers.largest(w))
         tile.state["unit"] = math.ldexp(top, self.headroom_bits + 1 - self.register_bits)
-        tile.state["register"] = self._units(tile, w)
-        self._look(tile)
+        self._take(tile, self._units(tile, w))
         if self.checked != "none":
-            self._check_programmed(tile)
+            self._check_weights(tile, "forward", "backward")
+            self._check_gradient(tile)
 
     def read(self, tile: Tile) -> Array:
         """What the registers hold; exact, as float32 holds 24 bits."""
         return self._values(tile.state["register"], tile.state["unit"])
 
     def update(self, tile: Tile, step: Array) -> None:
-        """Add whole units. Raises TrainingError where a weight would leave its register."""
+        """Add whole units. Raises TrainingError where a weight would leave its register; then nothing has moved."""
         before = tile.state["codes"]
-        tile.state["register"] = tile.state["register"] + self._units(tile, step)
-        self._look(tile)
+        self._take(tile, tile.state["register"] + self._units(tile, step))
+        if self.checked != "none" and self._is_sampled(tile):
+            self._check_weights(tile, "forward")
         if self.wires_weights_in:
             op = operation_of(tile)
             done = self.work(op)
@@ -88,14 +93,14 @@ class Reversible(Costs):
             raise self._left(tile)
         return found.astype(self.xp.int32)
 
-    def _look(self, tile: Tile) -> None:
-        """Find the window of the present weights, the integers in it, and the netlists that they make."""
-        register, most_terms = tile.state["register"], max(tile.k, tile.n)
-        most = int(integers.largest(register))
+    def _take(self, tile: Tile, register: Array) -> None:
+        """Take these registers; find the window of the weights in them, its integers, and the netlists they make."""
+        most, most_terms = int(integers.largest(register)), max(tile.k, tile.n)
         if most >= 2 ** (self.register_bits - 1):
             raise self._left(tile)
         shift = integers.window(most, self.bits)
         found = integers.rounded(register, shift).astype(integers.float_type(self.xp, self.bits, most_terms))
+        tile.state["register"] = register
         tile.state["codes"] = found
         tile.state["code_unit"] = math.ldexp(tile.state["unit"], shift)
         if self.wires_weights_in:
@@ -128,7 +133,8 @@ class Reversible(Costs):
     def gradient(self, tile: Tile, x: Array, dy: Array) -> Array:
         """Both in integers, summed over m."""
         a, b = (self._codes(each, x.shape[-2]) for each in (x, dy))
-        return self._product(self.register_scheme, Codes(a.integers.swapaxes(-1, -2), a.unit), b)
+        a = Codes(a.integers.swapaxes(-1, -2), a.unit)
+        return self._product(self.register_scheme, a, b, sampled=self.checked != "none" and self._is_sampled(tile))
 
     def product(self, a: Array, b: Array) -> Array:
         """Both in integers."""
@@ -148,14 +154,14 @@ class Reversible(Costs):
         values += 0.0  # a sum of no more than -0 is 0, as an integer is
         return values.astype(self.xp.float32, copy=False)
 
-    def _product(self, scheme: str, a: Codes, b: Codes) -> Array:
+    def _product(self, scheme: str, a: Codes, b: Codes, *, sampled: bool = False) -> Array:
         """a [..., m, k] @ b [..., k, n], by integer arithmetic or gate by gate; values."""
         if self.mode == "gates" and a.integers.size:
             sums = self._by_gates(scheme, a.integers, b.integers)
         else:
             sums = integers.product(self.xp, a.integers, b.integers, self.bits)
-        if self.checked == "products" and a.integers.size and sums.size:
-            self._check(scheme, a.integers, b.integers, sums, "product", *sums.shape)
+        if (sampled or self.checked == "products") and a.integers.size and sums.size:
+            self._check(scheme, a.integers, b.integers, sums, "product", *sums.shape, float(sums.sum()))
         return self._values(sums, a.unit * b.unit)
 
     def _by_gates(self, scheme: str, a: Array, b: Array) -> Array:
@@ -166,21 +172,38 @@ class Reversible(Costs):
 
     # -- what is checked ---------------------------------------------------------------------------------
 
-    def _check_programmed(self, tile: Tile) -> None:
-        """Multiply-accumulates with these weights, both ways, of inputs drawn for it."""
+    def _is_sampled(self, tile: Tile) -> bool:
+        """Whether this is the first, second, fourth, eighth ... call of its operation, by the ledger's count."""
+        ledger = tile.ledger
+        calls = ledger.calls[ledger.layer, ledger.phase, self, operation_of(tile)]  # type: ignore[index]
+        return calls & (calls - 1) == 0
+
+    def _check_weights(self, tile: Tile, *ways: str) -> None:
+        """A multiply-accumulate with these weights in each of `ways`, of inputs drawn for it."""
         w = tile.state["codes"]
-        top = (1 << self.bits - 1) - 1
-        for way, terms in (("forward", tile.k), ("backward", tile.n)):
-            rng = generator(np, key_of("checked inputs", tile.name, way))
-            x = self.xp.asarray(rng.integers(-top, top, (*tile.shape[:-2], 1, terms), endpoint=True))
+        for way in ways:
             side = w if way == "forward" else w.swapaxes(-1, -2)
+            rng = generator(np, key_of("checked inputs", tile.name, way, float(w.sum())))
+            x = self._drawn_codes(rng, *tile.shape[:-2], 1, side.shape[-2])
             self._check(self.scheme, x, side, integers.product(self.xp, x, side, self.bits), tile.name, way)
 
+    def _check_gradient(self, tile: Tile) -> None:
+        """One of a gradient of this shape, of a row of inputs and one of errors drawn for it."""
+        rng = generator(np, key_of("checked inputs", tile.name, "gradient"))
+        x, dy = (self._drawn_codes(rng, *tile.shape[:-2], *shape) for shape in ((tile.k, 1), (1, tile.n)))
+        self._check(self.register_scheme, x, dy, integers.product(self.xp, x, dy, self.bits), tile.name, "gradient")
+
+    def _drawn_codes(self, rng: np.random.Generator, *shape: int) -> Array:
+        top = (1 << self.bits - 1) - 1
+        return self.xp.asarray(rng.integers(-top, top, shape, endpoint=True))
+
     def _check(self, scheme: str, a: Array, b: Array, sums: Array, *key: object) -> None:
-        """Compare one of the matrices of a product with its netlists. Raises MismatchError where they differ."""
-        x, w, found = (to_host(each.reshape(-1, *each.shape[-2:])[0]).astype(np.int64) for each in (a, b, sums))
-        wide = self.accumulator(x.shape[-1])
-        gates.check(scheme, x, w, found, self.bits, wide, generator(np, key_of("checked", *key)))
+        """Compare one matrix of a stack of products with its netlists. Raises MismatchError where they differ."""
+        rng, stack = generator(np, key_of("checked", *key)), sums.shape[:-2]
+        place = tuple(int(rng.integers(count)) for count in stack)
+        matrices = (self.xp.broadcast_to(each, (*stack, *each.shape[-2:]))[place] for each in (a, b, sums))
+        x, w, found = (to_host(each).astype(np.int64) for each in matrices)
+        gates.check(scheme, x, w, found, self.bits, self.accumulator(x.shape[-1]), rng)
 
     # -- what is recorded --------------------------------------------------------------------------------
 
@@ -189,7 +212,8 @@ class Reversible(Costs):
         if self.wires_weights_in:
             op = operation_of(tile)
             mac = Schedule(**{field: tile.state[f"{way}_{field}"] for field in Schedule._fields})
-            done = self.work(op, work.with_operands(mac, self.bits))
+            wide = self.accumulator(terms_of(op))
+            done = self.work(op, work.with_operands(self.scheme, mac, self.bits, wide))
             assert done is not None  # it is answered, or the tile would not have called
             tile.record(**self.actual(op, done))
 

@@ -140,14 +140,19 @@ class Adiabatic(Cmos):
         adiabatic.waveform(self.shape)
         positive = ("ramp_s", "hold_ramps", "quality", "retractile_ramps_per_level", "pipelined_ramps_per_level")
         self._check(positive, ("resistance_ohm", "threshold_v", "floor_share", "clock_load"))
-        hold_s = self.hold_ramps * float(np.min(self.ramp_s))
-        adiabatic.check_settled(hold_s, nominal(self.resistance_ohm), nominal(self.capacitance_f))
+        least_s = self.settling_ramps * float(np.min(self.ramp_s))
+        adiabatic.check_settled(least_s, nominal(self.resistance_ohm), nominal(self.capacitance_f))
+
+    @property
+    def settling_ramps(self) -> float:
+        """Ramps in which a node has to settle: its hold, or the next level's ramp, which follows without one."""
+        return min(1.0, self.hold_ramps)
 
     @property
     def shortest_ramp_s(self) -> float:
-        """The shortest ramp whose hold lets a node settle, at nominal values [s]; 0 without resistance."""
+        """The shortest ramp in which a node settles, at nominal values [s]; 0 without resistance."""
         rc_s = nominal(self.resistance_ohm) * nominal(self.capacitance_f)
-        return adiabatic.SETTLED * rc_s / self.hold_ramps
+        return adiabatic.SETTLED * rc_s / self.settling_ramps
 
     @property
     def period_s(self) -> Value:

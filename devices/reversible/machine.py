@@ -13,12 +13,11 @@ from hwsim.devices.reversible.counts import MOST_TABLE_BITS
 from hwsim.devices.reversible.energy import CLOCKINGS
 from hwsim.devices.reversible.energy_presets import LAWS, PRESETS, Technology, technology
 from hwsim.devices.reversible.mac import FEWEST_BITS
-from hwsim.devices.reversible.pebbling import sweep_steps
 from hwsim.errors import ConfigError, DeviceError
 from hwsim.parameters import parameter
 
 SCHEMES = ("ctrl", "naf", "mask", "product")
-GARBAGE = ("bennett", "checkpoint", "discard")
+GARBAGE = ("bennett", "discard")
 MODES = ("closed", "gates")
 CHECKED = ("none", "programmed", "products")
 MOST_REGISTER_BITS = 24  # float32 holds every integer of so many bits, sign included, so that registers read back whole
@@ -34,8 +33,7 @@ class Machine(Device):
     """Integer multiply-accumulate units side by side, in one of five technologies.
 
     `garbage` says what becomes of what a product leaves behind. "discard": it is erased. "bennett": results are copied
-    out, and the product is run backwards, a forward's at its release. "checkpoint": the same in a network of `segments`
-    equal layers, of which only `live_segments` are held at a time, and the others made anew as often as that takes.
+    out, and the product is run backwards, a forward's at its release.
     """
 
     name = "reversible"
@@ -49,10 +47,8 @@ class Machine(Device):
     headroom_bits: int = parameter(6, unit="bit", doc="by which weights can outgrow those programmed", low=0, high=16)
     in_flight: int = parameter(4096, doc="multiply-accumulates at once: units, or places in pipelines", low=1)
     garbage: str = parameter("bennett", doc="what becomes of intermediate results", choices=GARBAGE)
-    segments: int = parameter(1, doc="layers of the network (checkpoint)", low=1, high=64)
-    live_segments: int = parameter(1, doc="layers whose results are held (checkpoint)", low=1, high=64)
     mode: str = parameter("closed", doc="values by closed form, or by running every gate", choices=MODES)
-    checked: str = parameter("programmed", doc="on what the netlist is run and compared", choices=CHECKED)
+    checked: str = parameter("programmed", doc="what is compared with gates: samples, or products", choices=CHECKED)
     resynthesis_nodes: Quantity = parameter(RESYNTHESIS, doc="erased where a wired-in weight changes", low=0)
 
     law: str = parameter(doc="formula of energy", choices=tuple(LAWS))
@@ -63,6 +59,7 @@ class Machine(Device):
     node_nm: float | None = parameter(None, unit="nm", doc="technology node")
     resistance_ohm: Quantity | None = parameter(None, unit="Ohm", doc="through which a node is charged")
     capacitance_f: Quantity | None = parameter(None, unit="F", doc="of a node")
+    load: Quantity | None = parameter(None, doc="times capacitance and leakage of a node: a wire's gates", low=0)
     voltage_v: Quantity | None = parameter(None, unit="V", doc="supply, or top of a ramp")
     leakage_siemens: Quantity | None = parameter(None, unit="S", doc="of a node that is held")
     threshold_v: Quantity | None = parameter(None, unit="V", doc="of a transistor")
@@ -116,7 +113,7 @@ class Machine(Device):
                 f"{2 * self.bits}, a sum of k products log2(k) more; none: as many as each product needs"
             )
         try:
-            _ = self.technology, self.release_passes
+            _ = self.technology
         except ConfigError as error:
             raise DeviceError(f"reversible: {error}") from None
 
@@ -124,19 +121,13 @@ class Machine(Device):
     def physics(self) -> Mapping[str, Any]:
         """The values that the formulas of energy take, by their names there, those that are given."""
         values = {f.name: getattr(self, RENAMED.get(f.name, f.name)) for law in LAWS.values() for f in fields(law)}
-        return {"law": self.law} | {name: value for name, value in values.items() if value is not None}
+        values |= {"law": self.law, "load": self.load}
+        return {name: value for name, value in values.items() if value is not None}
 
     @cached_property
     def technology(self) -> Technology:
         """What gates, wires and time cost, at nominal values."""
         return technology(self.physics)
-
-    @cached_property
-    def release_passes(self) -> float:
-        """Products that a release takes, over those of its forward."""
-        if self.garbage == "checkpoint":
-            return sweep_steps(self.segments, self.live_segments) / self.segments - 1
-        return float(self.garbage == "bennett")
 
     def accumulator(self, terms: int) -> int:
         """Wires A of the accumulator of a sum of `terms` products: 2 bits + ceil(log2 terms), or as given.

@@ -25,6 +25,7 @@ class Block(NamedTuple):
     runs: float
     schedule: Schedule
     together: float  # runs that do not wait for each other
+    netlists: float = 0  # built for these runs alone, as those of wired-in weights are; 0: units run them
 
 
 class Work(NamedTuple):
@@ -103,6 +104,11 @@ def expected(scheme: str, bits: int, accumulator_bits: int) -> Schedule:
     return multiply(scheme, bits, accumulator_bits)
 
 
-def with_operands(mac: Schedule, bits: int) -> Schedule:
-    """A multiply-accumulate that takes its x from a neighbour, and clears its copy afterwards."""
-    return mac._replace(cnots=mac.cnots + 2 * bits, depth=mac.depth + 2)
+def with_operands(scheme: str, mac: Schedule, bits: int, accumulator_bits: int) -> Schedule:
+    """A multiply-accumulate to which operands come from a neighbour by copying, and whose copies are cleared after it.
+
+    x comes, and as weight and accumulator cannot both stay through a product of matrices, one of the two: the weight,
+    or, where that is in the wiring, the accumulator, from the netlist of one weight to that of the next.
+    """
+    moved = accumulator_bits if scheme in WIRED_SCHEMES else bits
+    return mac._replace(cnots=mac.cnots + 2 * (bits + moved), depth=mac.depth + 2)

@@ -4,9 +4,13 @@ A step, with the velocity v in units of 2^-32 and the momentum a ratio:
     forward and backward at the weights as they are; v <- momentum v - gradient, in place, what the multiplication drops
     going into an information buffer; release of what the products left behind; weights += learning rate v
 Undone, with the same mini-batch: weights -= learning rate v; forward and backward, which find the same gradient again;
-v <- (v + gradient) / momentum, out of the buffer. That gives back the first bits where a device is deterministic and
-its `update` by -step takes back that by step: where weights are integers. Floating-point weights do not come back, and
-`undo` says so.
+v <- (v + gradient) / momentum, out of the buffer. That gives back the first bits of tiles where a device is
+deterministic and its `update` by -step takes back that by step: where weights are integers. A device says so by the
+class attribute `exact_updates`; on others, such as those with floating-point weights, `undo` is refused. What the host
+holds, biases and the like, is rounded to units of 2^-32 before the first step, and comes back to that.
+
+Every step leaves a digest of 8 bytes, half of its mini-batch and half of its loss, by which a wrong mini-batch is found
+before anything moves, and a wrong gradient before it spoils a velocity. A check of the simulator's: not in the ledger.
 
 Source: D. Maclaurin, D. Duvenaud and R. P. Adams, Gradient-based hyperparameter optimization through reversible
 learning, 2015, algorithm 2; the order of the step is such that weights are frozen until all is uncomputed.
@@ -14,16 +18,17 @@ learning, 2015, algorithm 2; the order of the step is such that weights are froz
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
+from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 
-from hwsim.arrays import Array, Namespace, Shape, generator, key_of
+from hwsim.arrays import Array, Namespace, Shape, to_host
 from hwsim.cost import Elementwise, Phase
-from hwsim.data import Dataset
 from hwsim.device import Device
-from hwsim.errors import ConfigError, NotFiniteError, TrainingError
+from hwsim.errors import ConfigError, HwsimError, NotFiniteError
 from hwsim.learning.backprop import backprop
 from hwsim.learning.information import Buffer, checked_ratio, divided, empty_buffer, multiplied, register_bits
 from hwsim.ledger import Ledger
@@ -35,6 +40,8 @@ from hwsim.tile import Activation, Tile
 UNIT = 2.0**-32  # of velocities and of the host's parameters: finer than float32 gradients of order 1
 LARGEST_VALUE = 2.0**20  # so that v, at most 1 / (1 - momentum) gradients, stays far below 2^63 units
 LARGEST_DENOMINATOR = 1000  # of the momentum as a ratio: 0.9 is 9/10
+RATIO_ERROR = 1e-6  # by which that ratio may differ from the momentum that was asked for
+DIGESTS = "leapfrog|digests"  # of all steps that can be undone, uint64 [steps], in the optimizer's state
 INTEGER_BYTES = 8  # of a velocity, and of a buffer's head
 # Operations on a value: the gradient in units, two products, two quotients with their remainders, four sums.
 STEP_FLOPS = 11
@@ -44,17 +51,19 @@ class Leapfrog(Optimizer):
     """v <- momentum v - gradient, weights += learning rate v, in integers that can be taken back.
 
     `momentum`: above 0 and below 1. State by name: the velocity in units of 2^-32, its information buffer, the number
-    of steps, and of the host's parameters the place in the same units. Raises ConfigError for another momentum.
+    of steps, and of the host's parameters the place in the same units; and the digests of all steps. Raises ConfigError
+    for another momentum.
     """
 
     def __init__(self, learning_rate: float, momentum: Fraction) -> None:
         super().__init__(learning_rate)
         self.momentum = checked_ratio(momentum)
+        self._moved: list[Tile | Parameter] = []  # in this step so far
 
     @property
     def count(self) -> int:
         """Steps that can be undone."""
-        return max((int(value) for name, value in self.state.items() if name.endswith("|count")), default=0)
+        return len(self.state.get(DIGESTS, ()))
 
     @property
     def at_start(self) -> bool:
@@ -68,7 +77,28 @@ class Leapfrog(Optimizer):
             self.state[f"{parameter.name}|place"] = in_units(parameter.device.xp, parameter.name, parameter.data)
             self._put(parameter)
 
-    # -- forwards: called by Optimizer.move ------------------------------------------------------------------
+    # -- forwards --------------------------------------------------------------------------------------------
+
+    def move(self, ledger: Ledger) -> None:
+        """Move everything, or nothing where a velocity or a weight would leave its range."""
+        before = dict(self.state)  # shallow: arrays of the state are replaced, never written to
+        self._moved.clear()
+        try:
+            super().move(ledger)
+        except HwsimError:
+            self.move_back(ledger, self._moved)
+            self.state.clear()
+            self.state.update(before)
+            for target in self._gradients:
+                if isinstance(target, Parameter):
+                    self._put(target)
+            self.forget()
+            raise
+
+    def note(self, digest: int) -> None:
+        """Keep the digest of a step that was taken."""
+        kept = self.state.get(DIGESTS, np.zeros(0, np.uint64))
+        self.state[DIGESTS] = np.append(kept, np.uint64(digest))
 
     def collect_activation(self, activation: Activation, gradients: Mapping[str, Array]) -> None:
         """Refused with a ConfigError: how a substrate moves its nonlinearity cannot be taken back."""
@@ -83,6 +113,8 @@ class Leapfrog(Optimizer):
         self.state[f"{name}|count"] = np.int64(self._count(name) + 1)
         if isinstance(target, Parameter) and not isinstance(gradient, Shape):
             self._shift(target, 1)
+        if not isinstance(target, tuple):
+            self._moved.append(target)
 
     def step(self, name: str, device: Device, gradient: Array) -> Array:
         """Take the gradient into the velocity; the step that follows from it."""
@@ -99,16 +131,16 @@ class Leapfrog(Optimizer):
 
     # -- backwards -------------------------------------------------------------------------------------------
 
-    def move_back(self, ledger: Ledger, targets: Iterable[Tile | Parameter]) -> None:
-        """Move everything by minus its velocity, to where it was before the last step."""
+    def move_back(self, ledger: Ledger, targets: Iterable[Tile | Parameter], sign: int = -1) -> None:
+        """Move everything by minus its velocity, to where it was before the last step; by plus, there again."""
         with ledger.scope(phase=Phase.UPDATE):
             for target in targets:
                 ledger.layer = target.name.rpartition("/")[0]
                 if isinstance(target, Tile):
-                    target.update(-self._step_of(target.name, target.device))
+                    target.update(sign * self._step_of(target.name, target.device))
                 else:
                     self.work(ledger, target.device, "sgd", target.data.size, flops=2, read=2, written=1)
-                    self._shift(target, -1)
+                    self._shift(target, sign)
 
     def take_out(self, ledger: Ledger) -> None:
         """Take the gradients that were collected out of the velocities again."""
@@ -121,6 +153,7 @@ class Leapfrog(Optimizer):
                 self._keep(name, *divided(device.xp, velocity, buffer, self.momentum))
                 self._charge(ledger, device, name, gradient.size, -1)
                 self.state[f"{name}|count"] = np.int64(self._count(name) - 1)
+        self.state[DIGESTS] = self.state[DIGESTS][:-1]
         self.forget()
 
     # -- inside ----------------------------------------------------------------------------------------------
@@ -173,79 +206,63 @@ def in_units(xp: Namespace, name: str, a: Array) -> Array:
 def leapfrog(net: Network, x: Array, target: Array, loss: HostOp, optimizer: Optimizer) -> Array:
     """One step of backprop that `undo` can take back, with the learning rate and momentum of `optimizer`.
 
-    x [m, ...], `target` (labels [m] or values [m, n]); the loss before it []. The optimizer keeps the state. Raises
-    ConfigError where it has no momentum, or a device is not deterministic.
+    x [m, ...], `target` (labels [m] or values [m, n]); the loss before it []. The optimizer keeps the state. A step
+    that is refused leaves weights, velocities and buffers as they were. Raises ConfigError where the optimizer has no
+    momentum or another one than before, or a device is not deterministic.
     """
-    return backprop(net, x, target, loss, mover_of(net, optimizer))
+    mover = mover_of(net, optimizer)
+    value = backprop(net, x, target, loss, mover)
+    if not net.shape_only:
+        mover.note(digest_of(x, target) << 32 | digest_of(value))
+    return value
 
 
 def mover_of(net: Network, optimizer: Optimizer) -> Leapfrog:
-    """The network's `Leapfrog`, made at its first step, whose state is the optimizer's."""
-    known = net.tape.mover
-    if isinstance(known, Leapfrog) and known.state is optimizer.state:
-        return known
+    """The network's `Leapfrog`, made from the optimizer's state, which it shares: that of a run that goes on, too."""
     if not isinstance(optimizer, SGD) or not optimizer.momentum:
         raise ConfigError("rule 'leapfrog' moves weights by their momentum; give it optimizer='momentum'")
+    known, momentum = net.tape.mover, ratio_of(optimizer.momentum)
+    if isinstance(known, Leapfrog) and known.state is optimizer.state:
+        if (known.learning_rate, known.momentum) != (optimizer.learning_rate, momentum):
+            raise ConfigError(
+                f"learning rate {known.learning_rate:g} and momentum {known.momentum} became "
+                f"{optimizer.learning_rate:g} and {momentum} within a run of rule 'leapfrog': its steps are undone "
+                "with one of each; keep them, or undo the run first"
+            )
+        return known
     for device in net.devices.values():
         if not device.contract.deterministic:
             raise ConfigError(f"{device.spec} is not deterministic: rule 'leapfrog' could not be undone on it")
-    mover = Leapfrog(optimizer.learning_rate, Fraction(optimizer.momentum).limit_denominator(LARGEST_DENOMINATOR))
+    mover = Leapfrog(optimizer.learning_rate, momentum)
     mover.state = optimizer.state
-    for item in net.placed.values():
-        if isinstance(item, Parameter) and item.layer not in net.frozen and not net.shape_only:
-            mover.hold(item)
+    hold_all(net, mover)
     net.tape.mover = mover
     return mover
 
 
-def undo(net: Network, batches: Iterable[tuple[Array, Array]], loss: HostOp) -> list[Array]:
-    """Take back one step of `leapfrog` for each mini-batch (x, target), the last one first; the losses before them.
+def hold_all(net: Network, mover: Leapfrog) -> None:
+    """Round every parameter that the host holds, and that is trained, to units."""
+    for item in net.placed.values():
+        if isinstance(item, Parameter) and item.layer not in net.frozen and not net.shape_only:
+            mover.hold(item)
 
-    What it asks of the devices is charged as training is. Raises ConfigError where there are fewer steps to take back,
-    and TrainingError where all are, and velocities and information buffers are not as they were before the first.
-    """
-    mover = net.tape.mover
-    if not isinstance(mover, Leapfrog):
-        raise ConfigError("there is nothing to undo: rule 'leapfrog' has not moved this network")
-    losses: list[Array] = []
-    for x, target in batches:
-        if mover.count == 0:
-            raise ConfigError(f"only {len(losses)} steps could be undone: the network is where it started")
-        losses.append(_step_back(net, x, target, loss, mover))
-    if mover.count == 0 and not mover.at_start:
-        raise TrainingError(
-            f"the {len(losses)} steps did not lead back: a device is not deterministic or does not move its weights "
-            "exactly, or these are not the mini-batches of the training, the last one first"
+
+def ratio_of(momentum: float) -> Fraction:
+    """A momentum as a ratio of small numbers. Raises ConfigError where none is within 1e-6 of it."""
+    ratio = Fraction(momentum).limit_denominator(LARGEST_DENOMINATOR)
+    if abs(float(ratio) - momentum) > RATIO_ERROR:
+        raise ConfigError(
+            f"momentum {momentum!r} is no ratio of whole numbers up to {LARGEST_DENOMINATOR}: rule 'leapfrog' could "
+            f"not undo it; the nearest is {ratio}, {float(ratio):.6g}"
         )
-    return losses
+    return checked_ratio(ratio)
 
 
-def _step_back(net: Network, x: Array, target: Array, loss: HostOp, mover: Leapfrog) -> Array:
-    """Move back, find the gradient again, release, and take it out of the velocity."""
-    moved = [item for name, item in net.placed.items() if f"{name}|velocity" in mover.state]
-    mover.move_back(net.ledger, [item for item in moved if isinstance(item, Tile | Parameter)])
-    with net.ledger.scope(phase=Phase.FORWARD):
-        try:
-            y = net.forward(x, sink=mover)
-            net.ledger.layer = "loss"
-            value = net.tape.host(loss, y, net.constant(target, y.device))
-            net.tape.backward(value)
-        finally:
-            net.tape.release()
-        mover.take_out(net.ledger)
-    return value.data
-
-
-def batches_back(data: Dataset, *, seed: int, batch: int, steps: int) -> Iterator[tuple[Array, Array]]:
-    """The mini-batches (x, labels or values) of the first `steps` steps of hwsim.fit, the last one first.
-
-    Their order depends on `seed` and the epoch alone, so that nobody has to keep it.
-    """
-    rows = len(data.x_train)
-    batch = min(batch, rows)
-    per_epoch = rows // batch
-    for epoch in reversed(range(-(-steps // per_epoch))):
-        order = generator(np, key_of("order", seed), epoch).permutation(rows)
-        for place in reversed(range(min(per_epoch, steps - epoch * per_epoch))):
-            chosen = order[place * batch : (place + 1) * batch]
-            yield data.x_train[chosen], data.y_train[chosen]
+def digest_of(*arrays: Any) -> int:
+    """32 bits that tell arrays apart, by their bytes, types and shapes."""
+    hashed = blake2b(digest_size=4)
+    for array in arrays:
+        host = np.ascontiguousarray(to_host(array))
+        hashed.update(f"{host.dtype.str}{host.shape}".encode())
+        hashed.update(host.tobytes())
+    return int.from_bytes(hashed.digest(), "little")

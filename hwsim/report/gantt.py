@@ -19,22 +19,28 @@ LABEL_LENGTH = 34
 
 NOTE = (
     "A machine does one operation at a time: a whole device, or each of its tiles where every tile has cores, "
-    "converters or light of its own. A step is cut into 1, 2, 4, ... micro-batches, as long as that makes it quicker; "
-    "weights move once, after all of them. 'serial' is the whole batch, one operation after the other; everything that "
-    "is powered idles until the end of the step in either case. Micro-batches are costed as operations of their own: "
+    "converters or light of its own. A step is cut into 1, 2, 4, ... micro-batches, whatever is quickest; "
+    "weights move once, after all of them. 'whole serial' is the whole batch, one operation after the other, and 'cut "
+    "serial' its micro-batches so; 'quicker' is whole serial over scheduled. Everything that is powered idles until "
+    "the end of the step in either case. What is live at a time, the activations of all micro-batches under way, is "
+    "not checked against on-chip memory (SRAM). Micro-batches are costed as operations of their own: "
     "what then fits in on-chip memory saves energy too, and gradients that add up take some. All of it from shapes, "
     "at nominal values; counts that depend on values are the expected ones."
 )
 
 
 def text(data: Mapping[str, Any]) -> str:
-    """Serial and scheduled time and energy of devices by name, as aligned text with its note."""
-    columns = ["device", "serial", "scheduled", "quicker", "micro-batches", "serial energy", "scheduled energy"]
+    """Serial and scheduled time and energy of devices by name, as aligned text with its note.
+
+    Serial time comes twice, of the whole batch and of its micro-batches: what cutting changes is not of the schedule.
+    """
+    columns = ["device", "whole serial", "cut serial", "scheduled", "quicker", "micro-batches"]
+    columns += ["whole serial energy", "scheduled energy", "idle of it", "busiest"]
     lines = []
     for name, entry in data.items():
         serial_s, makespan_s = entry["whole_serial_s"], entry["makespan_s"]
         if not makespan_s:
-            lines.append([name, *["-"] * 8])
+            lines.append([name, *["-"] * 9])
             continue
         idle = [
             percent(idle_share(entry[key], entry[total]))
@@ -45,6 +51,7 @@ def text(data: Mapping[str, Any]) -> str:
             [
                 name,
                 engineering(serial_s, "s"),
+                engineering(entry["serial_s"], "s"),
                 engineering(makespan_s, "s"),
                 f"{serial_s / makespan_s:.2f}x",
                 str(entry["micro_batches"]),
@@ -55,16 +62,21 @@ def text(data: Mapping[str, Any]) -> str:
             ]
         )
     head = "Serial and scheduled time of one training step (device joules, from shapes)"
-    return f"{head}\n\n{table.grid([*columns, 'idle of it', 'busiest'], lines)}\n\n{table.wrapped(NOTE)}"
+    return f"{head}\n\n{table.grid(columns, lines)}\n\n{table.wrapped(NOTE)}"
 
 
 def written(data: Mapping[str, Any], beside: Path) -> str:
     """The text of schedules by name, their chart being drawn next to another figure; says where, if anything is."""
     if not any(entry["makespan_s"] for entry in data.values()):
         return text(data)
-    path = beside.with_stem(f"{beside.stem}-schedule")
+    path = chart_path(beside)
     draw(data, path)
     return f"{text(data)}\nChart of the schedules: {path}"
+
+
+def chart_path(beside: Path) -> Path:
+    """Where the chart goes that is drawn next to another figure."""
+    return beside.with_stem(f"{beside.stem}-schedule")
 
 
 def idle_share(energy_j: Mapping[str, float], total_j: float) -> float:

@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from hwsim.cost import Part
+from hwsim.errors import ConfigError
 from hwsim.schedule.engine import GRAINS, Job, Times, list_schedule
 from hwsim.schedule.pricing import Price, Pricing, Resource
 from hwsim.schedule.trace import Task, Trace
@@ -68,7 +69,10 @@ class Schedule:
 
     @cached_property
     def component_utilisation(self) -> dict[tuple[str, str], float]:
-        """The share of the makespan that each component works, by device; the mean over tiles that have their own."""
+        """The share of the makespan that each component works, by device; the mean over tiles that have their own.
+
+        Of a component that tiles share there is one pool for all of them, which no mean is taken over.
+        """
         spent: dict[tuple[str, str], list[float]] = defaultdict(list)
         for task, price in zip(self.tasks, self.prices, strict=True):
             for name, seconds in price.component_s.items():
@@ -76,7 +80,12 @@ class Schedule:
         count: dict[str, int] = defaultdict(int)
         for machine in self.machines:
             count[machine.device] += 1
-        return {key: self._share(math.fsum(times)) / count[key[0]] for key, times in spent.items() if any(times)}
+        shared = {(pool.device, pool.component) for pool in self.pools}
+        return {
+            key: self._share(math.fsum(times)) / (1 if key in shared else count[key[0]])
+            for key, times in spent.items()
+            if any(times)
+        }
 
     @cached_property
     def device_busy_s(self) -> dict[str, float]:
@@ -156,10 +165,16 @@ def schedule(trace: Trace, *, shared: Mapping[str, float] | None = None, engine:
 
     `shared`: how many units of a component all tiles of its device share, by the component's name; an operation that
     would use more takes them all, for longer. `engine`: who finds the times (simpy_schedule finds the same ones).
-    Raises ConfigError for a component that there is not, or no units of it.
+    Raises ConfigError for a component that there is not, that no operation takes any time of, or no units of it.
     """
     pricing = Pricing(trace, shared or {})
     prices = [pricing.price(task.device, task.op) for task in trace.tasks]
+    worked = {name for price in prices for name, seconds in price.component_s.items() if seconds}
+    if idle := sorted((shared or {}).keys() - worked):
+        raise ConfigError(
+            f"sharing {', '.join(idle)} changes nothing, as no operation takes time of it; can be shared: "
+            f"{', '.join(sorted(worked)) or 'nothing'}"
+        )
     jobs = [
         Job(price.time_s, pricing.machine(task), task.after, price.claims if price.time_s else ())
         for task, price in zip(trace.tasks, prices, strict=True)

@@ -18,7 +18,10 @@ OF_A_TILE = (Role.CORE, Role.CONVERTER, Role.LIGHT)  # memory and cooling grow w
 
 
 class Price(NamedTuple):
-    """What one operation takes: its time, how long each of its components works, its joules, its shares of pools."""
+    """What one operation takes: its time, how long each of its components works, its joules, its shares of pools.
+
+    Of a component that tiles share, that is on average over all of its units.
+    """
 
     time_s: float
     component_s: dict[str, float]
@@ -94,7 +97,9 @@ class Pricing:
             shares[POWER_CAP] = energy_j / time_s / room_w
         label = self.labels[device]
         claims = [Claim(self.pools[Resource(label, "", name)], grains(share)) for name, share in shares.items()]
-        component_s = {name: use.actions / use.units * rates.time_s[name] for name, use in uses.items()}
+        component_s = {
+            name: use.actions / self.shared.get(name, use.units) * rates.time_s[name] for name, use in uses.items()
+        }
         return Price(time_s, component_s, energy_j, tuple(sorted(claims)))
 
     def _capped(self, device: Any) -> bool:

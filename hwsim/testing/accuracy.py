@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from hwsim.arrays import Array, generator, key_of, to_host
 from hwsim.contract import ACCUMULATION, Contract
 from hwsim.cost import Kind, Product
 from hwsim.device import Device
+from hwsim.ledger import Ledger
 from hwsim.testing.bench import (
     SIGMAS,
     STEP_RMS,
@@ -28,11 +30,14 @@ from hwsim.testing.bench import (
     relative,
     weights,
 )
+from hwsim.testing.moves import moved, of_the_step
 from hwsim.tile import Tile
 
 LOOSEST = 10  # a claim may be this many times what is measured
 CLAIM_SIZE = (16, 48, 32)  # m, k, n
 CLAIM_TILES = 24  # sigma of a measured error comes from so many tiles
+SLOPE_TILES = 12  # whose moves are compared with their steps
+MOST_OF_THE_WAY = 0.75  # that a step of half the weights has to go
 BIAS_SIZE = (4, 6, 5)
 BIAS_TILES = 256
 
@@ -109,9 +114,11 @@ def claim_gradient(bench: Bench) -> Found:
 def claim_product(bench: Bench) -> Found:
     """The error of a product of two changing operands is not above the forward claim of whoever does it."""
     contract, device = doer_of(bench.device, Kind.PRODUCT).contract, bench.device
-    values = [
-        relative(exact(device.multiply(x, w, ledger=t.ledger)), exact(x) @ exact(w)) for t, w, x, _ in problems(device)
-    ]
+    m, k, n = CLAIM_SIZE
+    values, ledger = [], Ledger()
+    for i in range(CLAIM_TILES):
+        w, x = weights(device, k, n, key=i), normal(device, m, k, key=i)
+        values.append(relative(exact(device.multiply(x, w, ledger=ledger)), exact(x) @ exact(w)))
     return not_exceeded("product", Error.of(values), contract.forward)
 
 
@@ -119,20 +126,6 @@ def doer_of(device: Device, kind: Kind) -> Device:
     """Who does a product of this kind."""
     m, k, n = CLAIM_SIZE
     return device.who(Product(kind, m, k, n))
-
-
-def moved(tile: Tile, step: HostArray, move: Callable[[], None]) -> float:
-    """Mean square of (read after - read before - step) over that of the step, less what reading alone contributes."""
-    again, before = exact(tile.read()), exact(tile.read())
-    move()
-    after = exact(tile.read())
-    reading = ((again - before) ** 2).mean()  # two readings, as there are in after - before
-    return float((((after - before - step) ** 2).mean() - reading) / (step**2).mean())
-
-
-def of_the_step(claim: float, contract: Contract) -> float:
-    """A claim for updates relative to the step: a rounding bound is one of the largest weight, 1."""
-    return claim / STEP_RMS if contract.rounding_bound else claim
 
 
 def claim_update(bench: Bench) -> Found:
@@ -156,6 +149,42 @@ def claim_update_outer(bench: Bench) -> Found:
     if contract.update_outer is None:
         return not_exceeded("update_outer", Error.of(values), of_the_step(contract.update, contract))
     return judged("update_outer", Error.of(values), contract, of_the_step(contract.update_outer, contract))
+
+
+def moves_forward(bench: Bench) -> Found:
+    """On average, moves do not go against their steps, however noisy they are, and long ones go most of the way."""
+    device, scale = bench.device, STEP_RMS / math.sqrt(CLAIM_SIZE[0])
+    slopes: dict[str, list[float]] = {"update": [], "a long update": [], "update_outer": []}
+    for i, (tile, w, x, dy) in enumerate(islice(problems(device), SLOPE_TILES)):
+        step = normal(device, *w.shape, rms=STEP_RMS, key=("step", i))
+        slopes["update"].append(slope(tile, exact(step), partial(tile.update, step)))
+        back = -exact(tile.read()) / 2  # half-way to zero, where all weights have room
+        slopes["a long update"].append(slope(tile, back, partial(tile.update, device.asarray(back))))
+        if tile.updates_in_place:
+            outer = scale * exact(x).T @ exact(dy)
+            slopes["update_outer"].append(slope(tile, outer, partial(tile.update_outer, x, dy, scale)))
+    smallest = math.inf
+    for way, found in slopes.items():
+        if not found:
+            continue
+        least = MOST_OF_THE_WAY if way == "a long update" else 0.0
+        mean, sigma = float(np.mean(found)), float(np.std(found, ddof=1)) / math.sqrt(len(found))
+        smallest = min(smallest, mean)
+        if not mean + SIGMAS * sigma >= least:
+            raise Failed(
+                f"{way}: weights move by {mean:.3g} of the step on average; needs {least:.2g} at least "
+                f"({SIGMAS} sigma of n = {len(found)} tiles: {SIGMAS * sigma:.2g})",
+                least,
+                mean,
+            )
+    return Found(None, smallest)
+
+
+def slope(tile: Tile, step: HostArray, move: Callable[[], None]) -> float:
+    """How far a move went along the step that was asked for, over the length of that."""
+    before = exact(tile.read())
+    move()
+    return float(((exact(tile.read()) - before) * step).sum() / (step**2).sum())
 
 
 def adjoint(bench: Bench) -> Found:
@@ -275,6 +304,7 @@ CHECKS: tuple[Check, ...] = (
     claim_product,
     claim_update,
     claim_update_outer,
+    moves_forward,
     adjoint,
     gradient_differences,
     noise_free,

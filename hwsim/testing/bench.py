@@ -177,18 +177,18 @@ class Trained(NamedTuple):
 def train(
     device: Device, *, optimizer: str = "sgd", activation: str = "relu", shape_only: bool = False, predict: int = 0
 ) -> Trained:
-    """Four steps of the two-layer network on batches of 8 and 3 rows; `predict` rows are evaluated between steps."""
+    """Four steps of the two-layer network on batches of 8 and 3 rows; `predict` rows are evaluated before each."""
     net = nn.Network(TwoLayers(activation), device, ledger=Ledger(), shape_only=shape_only)
     moves, found = optim.optimizer(optimizer, 0.02), []
     for step, m in enumerate((8, 8, 3, 8)):
+        if predict:
+            net.predict(Shape(predict, 6) if shape_only else normal(device, predict, 6, key="predict"))
         x, labels = normal(device, m, 6, key=step), np.arange(m) % 3
         if shape_only:
             learning.rule("backprop")(net, Shape(m, 6), Shape(m), losses.loss("cross_entropy"), moves)
         else:
             loss = learning.rule("backprop")(net, x, device.asarray(labels), losses.loss("cross_entropy"), moves)
             found.append(float(to_host(loss)))
-        if predict:
-            net.predict(Shape(predict, 6) if shape_only else normal(device, predict, 6, key="predict"))
     return Trained(found, net.ledger, net)
 
 

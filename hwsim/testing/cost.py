@@ -229,7 +229,7 @@ def recorded_counts(bench: Bench) -> Found:
 
 
 def evaluation(bench: Bench) -> None:
-    """Evaluating between steps changes neither the losses of later steps nor the energy of the steps."""
+    """Evaluating, before training and between steps, changes neither the losses of steps nor their energy."""
     device = bench.device
     for activation in activations_of(device):
         quiet, watched = (train(device, activation=activation, predict=rows) for rows in (0, 5))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -31,6 +32,8 @@ from hwsim.testing.bench import (
 )
 
 NOISE_SIZE = 8  # m = k = n, so that forward and backward noise can be compared
+NAMES = ("fc1/w", "fc2/w")  # which begin and end alike
+ROWS_SIZE = (16, 24, 16)  # m, k, n
 NOISE_ROUNDS = 32  # sigma of a correlation comes from so many pairs of draws
 
 
@@ -93,7 +96,7 @@ def uncorrelated(what: str, pairs: Sequence[tuple[HostArray, HostArray]]) -> flo
 def independent_streams(bench: Bench) -> Found:
     """Noise of different seeds, tiles, directions and draws is uncorrelated, and does differ."""
     first, second = (bench.seeded(seed) for seed in bench.seeds)
-    a, b, other = noise_draws(first, "a"), noise_draws(first, "b"), noise_draws(second, "a")
+    a, b, other = (noise_draws(*each) for each in ((first, NAMES[0]), (first, NAMES[1]), (second, NAMES[0])))
     largest, noisy = 0.0, False
     for field in Draws._fields:
         mine, neighbour, reseeded = (getattr(draws, field) for draws in (a, b, other))
@@ -108,6 +111,10 @@ def independent_streams(bench: Bench) -> Found:
         largest = max(largest, *(uncorrelated(what, found) for what, found in pairs.items()))
     if any(draw.any() for draw in a.backward):
         largest = max(largest, uncorrelated("forward and backward noise", [*zip(a.forward, a.backward, strict=True)]))
+    for way, draws in stack_draws(first).items():
+        if any(draw.any() for draw in draws):
+            pairs_of_matrices = [(draw[0], draw[1]) for draw in draws]
+            largest = max(largest, uncorrelated(f"{way} noise of two matrices of a stack", pairs_of_matrices))
     fixed = fabrication_draws(first, second)
     for a_draws, b_draws in (fixed["forward"], fixed["backward"]):
         if any(draw.any() for draw in a_draws):
@@ -123,6 +130,23 @@ def independent_streams(bench: Bench) -> Found:
     return Found(0.0, largest, "largest correlation")
 
 
+def stack_draws(device: Device) -> dict[str, list[HostArray]]:
+    """Differences between results alike of a stack of two matrices, each round with inputs of its own."""
+    size = NOISE_SIZE
+    tile = device.program(weights(device, 2, size, size, key="stack"), name="stack")
+    zero, found = 0 * tile.read(), dict[str, list[HostArray]](forward=[], backward=[])
+    for i in range(NOISE_ROUNDS):
+        x, dy = normal(device, 2, size, size, key=("x", i)), normal(device, 2, size, size, key=("dy", i))
+        first = exact(forward(tile, x)), exact(tile.backward(dy))
+        again = exact(forward(tile, x)), exact(tile.backward(dy))
+        if not any((one - two).any() for one, two in zip(first, again, strict=True)):
+            tile.update(zero)
+            again = exact(forward(tile, x)), exact(tile.backward(dy))
+        for way, one, two in zip(found, first, again, strict=True):
+            found[way].append(one - two)
+    return found
+
+
 def fabrication_draws(first: Device, second: Device) -> dict[str, tuple[list[HostArray], list[HostArray]]]:
     """What two seeds make of tiles programmed alike: differences of results, for many tiles of two names."""
     size = NOISE_SIZE
@@ -132,11 +156,32 @@ def fabrication_draws(first: Device, second: Device) -> dict[str, tuple[list[Hos
             results = []
             for device in (first, second):
                 x, dy = normal(device, size, size, key=("x", i)), normal(device, size, size, key=("dy", i))
-                tile = device.program(weights(device, size, size), name=f"{name}{i}")
+                tile = device.program(weights(device, size, size), name=f"layer{i}/{name}/w")
                 results.append((exact(forward(tile, x)), exact(tile.backward(dy))))
             for field, one, two in zip(("forward", "backward"), *results, strict=True):
                 found[field][place].append(one - two)
     return found
+
+
+def rows_alike(bench: Bench) -> Found:
+    """The first rows of a batch are as accurate as the last ones."""
+    device, tilts = bench.device, list[float]()
+    m, k, n = ROWS_SIZE
+    places = np.linspace(-1, 1, m)
+    for i in range(NOISE_ROUNDS):
+        tile = device.program(weights(device, k, n, key=i), name=f"rows{i}")
+        w = exact(tile.read())  # errors of programming are the same for all rows, and would hide the others
+        for call, size, exactly in ((partial(forward, tile), k, w), (tile.backward, n, w.T)):
+            a = normal(device, m, size, key=i)
+            errors = ((exact(call(a)) - exact(a) @ exactly) ** 2).mean(axis=-1)
+            tilts.append(float(places @ errors / errors.sum()) if errors.any() else 0.0)
+    mean, sigma = float(np.mean(tilts)), float(np.std(tilts, ddof=1)) / math.sqrt(len(tilts))
+    require(
+        abs(mean) <= SIGMAS * sigma,
+        f"errors {'grow' if mean > 0 else 'shrink'} along the batch: their tilt is {mean:.3f}, {SIGMAS} sigma = "
+        f"{SIGMAS * sigma:.3f} from n = {len(tilts)} products",
+    )
+    return Found(0.0, abs(mean))
 
 
 def fresh_noise(bench: Bench) -> None:
@@ -170,4 +215,4 @@ def deterministic(bench: Bench) -> None:
     require(not differs, f"{differs} depends on the seed, but the contract says deterministic")
 
 
-CHECKS: tuple[Check, ...] = (independent_streams, fresh_noise, deterministic)
+CHECKS: tuple[Check, ...] = (independent_streams, rows_alike, fresh_noise, deterministic)
