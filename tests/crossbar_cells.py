@@ -47,6 +47,13 @@ class Fading(Cell):
         return g * (1 + self.checked(time_s)) ** -0.1
 
 
+class Vanishing(Fading):
+    """Nothing is left after a while."""
+
+    def drift(self, xp: Any, g: Any, per_device: Any, time_s: float, rng: Any) -> Any:
+        return g * (self.checked(time_s) < 1)
+
+
 Plain = ConstantStep(dw_min=0.001, w_min=-1.0, w_max=1.0, **ALIKE, **WINDOW)  # type: ignore[arg-type]
 Climbing = ConstantStep(dw_min=0.001, w_min=0.0, w_max=1.0, **ALIKE, **WINDOW)  # type: ignore[arg-type]
 Wide = ConstantStep(dw_min=0.002, w_min=-10.0, w_max=10.0, **ALIKE, **WINDOW)  # type: ignore[arg-type]

@@ -277,6 +277,12 @@ def test_nothing_to_compensate() -> None:
     assert not tile.read().any()
 
 
+def test_compensation_of_nothing_is_refused() -> None:
+    tile = plain("Vanishing", encoding="one-sided", compensation="global").program(normal(4, 3), name="w")
+    with pytest.raises(DeviceError, match="nothing is left of its weights after 100 s"):
+        tile.drift(100.0)
+
+
 def test_compensation_reads_are_charged() -> None:
     ledger = Ledger()
     device = plain("Fading", encoding="one-sided", compensation="global")

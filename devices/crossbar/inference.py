@@ -1,4 +1,4 @@
-"""Cells for inference: programming error, read noise, drift and relaxation, and what compensates drift.
+"""Cells for inference: programming error, read noise, drift and relaxation.
 
 Errors are published in microsiemens against u, the share of the window that a cell is programmed to; they are kept
 so, and applied to states in units of the window. Each read noise is that of one instant: whoever reads a batch at
@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from hwsim.arrays import Array, Namespace
 from hwsim.devices.crossbar.cells import Cell, PerDevice
 from hwsim.devices.crossbar.steps import ExpStep
-from hwsim.errors import ConfigError, DeviceError
+from hwsim.errors import DeviceError
 from hwsim.parameters import parameter
 
 DAY_S = 86400.0
@@ -169,17 +169,3 @@ class Sonos(Relaxing):
 
     def _saturating(self, xp: Namespace, u: Array, sigma: float, knee: float) -> Array:
         return -xp.expm1(-u * (self.current_max_na / knee)) * (sigma / self.current_max_na)
-
-
-def drift_compensation(xp: Namespace, programmed: Array, now: Array) -> float:
-    """The factor on all outputs that undoes global drift: mean |y| when programmed over mean |y| now.
-
-    Both are outputs for the same test inputs, such as unit vectors (then the mean magnitude of the weights). Raises
-    ConfigError where nothing is left to scale. Source: Joshi et al. 2020; aihwkit 1.2, compensation/drift.py (read).
-    """
-    if tuple(programmed.shape) != tuple(now.shape):
-        raise ConfigError(f"drift compensation of outputs {tuple(programmed.shape)} by outputs {tuple(now.shape)}")
-    before, after = (float(abs(y).mean()) if y.size else 0.0 for y in (programmed, now))
-    if not (math.isfinite(before) and math.isfinite(after) and after > 0):
-        raise ConfigError(f"drift compensation: mean outputs were {before:g} and are {after:g}; needs finite, not zero")
-    return before / after

@@ -140,8 +140,8 @@ def range_of(device: Arrays, x: Array, matrices: Sequence[Array], *, backward: b
                 for matrix in matrices:
                     y = line @ matrix.reshape(stack, k, n)[i, rows]
                     if bool((y != 0).any()):
-                        bounds.append(float(xp.percentile(xp.abs(y), device.output_percentile)))
-    return max(bounds, default=0.0) or None
+                        bounds.append(converters.calibrated_bound(xp, y, device.output_percentile))
+    return max(bounds, default=None)
 
 
 def _noisy(
