@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from hwsim.compiled import compiled
 from hwsim.devices.crossbar.kernels import (
     F0,
     GOLDEN,
     HALF,
     ONE,
-    compiled,
     count_four,
     exponential,
     logarithm,

@@ -11,13 +11,13 @@ those agree with the array functions to float32's last bits, and trains and coun
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 import numpy as np
 from numba.extending import intrinsic
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+from hwsim.compiled import compiled
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # the increment and the two multipliers of SplitMix64 (Steele 2014)
 FIRST = np.uint64(0xBF58476D1CE4E5B9)
@@ -32,19 +32,6 @@ SINE = tuple(
     for c in (1.5707963267948966, -0.6459640975062462, 0.07969262624616703,
               -0.004681754135318687, 0.00016044118478735975, -3.5988432352120853e-06)
 )  # fmt: skip  # Taylor series of sin(pi r / 2): (pi/2)^(2i+1) / (2i+1)! with alternating sign
-
-
-def compiled(**options: Any) -> Callable[[Function], Function]:
-    """numba.njit, typed; with a cache on the disk where there is a place for one."""
-
-    def decorate(function: Function) -> Function:
-        chosen = {"nogil": True, "error_model": "numpy", **options}
-        try:
-            return numba.njit(cache=True, **chosen)(function)  # type: ignore[no-any-return]
-        except RuntimeError:  # no folder that Numba may write: compile anew in each process
-            return numba.njit(**chosen)(function)  # type: ignore[no-any-return]
-
-    return decorate
 
 
 def lowered(function: Callable[..., Any]) -> Any:

@@ -8,28 +8,13 @@ on, sum over the batch in any order ("reassoc"), so that they become vector code
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-import numba
 import numpy as np
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+from hwsim.compiled import compiled
 
 QUICK = {"contract", "reassoc", "nsz"}
-
-
-def compiled(**options: Any) -> Callable[[Function], Function]:
-    """numba.njit, typed; with a cache on the disk where there is a place for one."""
-
-    def decorate(function: Function) -> Function:
-        chosen = {"nogil": True, "error_model": "numpy", **options}
-        try:
-            return numba.njit(cache=True, **chosen)(function)  # type: ignore[no-any-return]
-        except RuntimeError:  # no folder that Numba may write: compile anew in each process
-            return numba.njit(**chosen)(function)  # type: ignore[no-any-return]
-
-    return decorate
 
 
 @compiled()

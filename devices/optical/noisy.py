@@ -12,7 +12,7 @@ import numba
 import numpy as np
 from numba.extending import intrinsic
 
-from hwsim.devices.optical.kernels import compiled
+from hwsim.compiled import compiled
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 FIRST = np.uint64(0xBF58476D1CE4E5B9)

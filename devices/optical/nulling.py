@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hwsim.devices.optical.kernels import compiled
+from hwsim.compiled import compiled
 
 
 @compiled()

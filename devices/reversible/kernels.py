@@ -6,31 +6,19 @@ is kept on the disk where that can be written). simulate.py says what it compute
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-import numba
 import numpy as np
 
+from hwsim.compiled import compiled
 from hwsim.devices.reversible.netlist import Kind
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 BLOCK = 64  # words of a wire at a time: 64 wires of them are 32 KiB (measured: fastest of 32 to 256)
 NOT, CNOT, TOFFOLI = int(Kind.NOT), int(Kind.CNOT), int(Kind.TOFFOLI)
 FREDKIN, PERES = int(Kind.FREDKIN), int(Kind.PERES)
 
 
-def compiled(function: Function) -> Function:
-    """numba.njit, typed; with a cache on the disk where there is a place for one."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
-    except RuntimeError:  # no folder that Numba may write: compile anew in each process
-        return numba.njit(**options)(function)  # type: ignore[no-any-return]
-
-
-@compiled
+@compiled()
 def run_gates(program: Any, tile: Any) -> None:
     """Run a program [gates, 4] on a tile [wires, BLOCK]."""
     for i in range(len(program)):
@@ -59,7 +47,7 @@ def run_gates(program: Any, tile: Any) -> None:
                 tile[target, j] ^= tile[first, j] & tile[second, j]
 
 
-@compiled
+@compiled()
 def run(
     program: Any, state: Any, begin: int, end: int, starts: Any, gate: Any, wire: Any, word: Any, mask: Any
 ) -> None:
