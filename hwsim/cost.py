@@ -197,6 +197,7 @@ class Component:
     serial: bool = False  # adds to the operation's time (launch, fill, settling) instead of overlapping
     area_mm2: Quantity | float | None = None  # per unit [mm2]
     node_nm: float | None = None  # CMOS node that its digital energy scales from [nm]; None: does not scale
+    holds: bool = False  # its static power keeps what its actions set, and goes with them: recorded over expected
 
     def __post_init__(self) -> None:
         for field in fields(self):

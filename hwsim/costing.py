@@ -128,7 +128,7 @@ class Costing:
         self.ledger, self.phases, self.actual = ledger, phases, actual
         self.labels = ledger.devices()
         self.components = {device: device.components for device in self.labels}
-        self.rates = {device: rates(ledger, device, draws=draws, seed=seed) for device in self.labels}
+        self.rates = {device: rates(ledger, device, draws=draws, seed=seed, actual=actual) for device in self.labels}
 
     def charges(self) -> Iterator[Charge]:
         """Every operation of the phases that are asked for, with actual counts where there are any."""
@@ -215,8 +215,11 @@ class Costing:
             yield row, total.total
 
 
-def rates(ledger: Recorded, device: Any, *, draws: int = 0, seed: int = 0) -> Rates:
-    """The numbers of `device` and of what is installed on it for the ledger's tiles, nominal or drawn."""
+def rates(ledger: Recorded, device: Any, *, draws: int = 0, seed: int = 0, actual: bool = True) -> Rates:
+    """The numbers of `device` and of what is installed on it for the ledger's tiles, nominal or drawn.
+
+    `actual`: components that hold what was set hold what was recorded, the average over all settings of the ledger.
+    """
     components = device.components
     installed = device.installed([shape for (owner, _), shape in ledger.tiles.items() if owner is device])
     extra = set(installed) - set(components)
@@ -231,8 +234,10 @@ def rates(ledger: Recorded, device: Any, *, draws: int = 0, seed: int = 0) -> Ra
             found[name] = units(name) * quantity.draws(draws, key, seed)
         return found
 
+    kept = {name: held(ledger, device, name) for name, part in components.items() if actual and part.holds}
+
     def count(name: str) -> float:
-        return float(installed.get(name, 0.0))
+        return float(installed.get(name, 0.0)) * kept.get(name, 1.0)
 
     cap = device.power_cap_w
     return Rates(
@@ -243,6 +248,17 @@ def rates(ledger: Recorded, device: Any, *, draws: int = 0, seed: int = 0) -> Ra
         serial=frozenset(name for name, component in components.items() if component.serial),
         power_cap_w=None if cap is None else Quantity.of(cap).draws(draws, f"{device.name}/cap", seed),
     )
+
+
+def held(ledger: Recorded, device: Any, name: str) -> float:
+    """What the actions of a component set, over what was expected; every setting counts once, whatever its time."""
+    recorded, expected = Sum(), Sum()
+    for key, calls in ledger.calls.items():
+        if key[2] is device and name in (uses := device.uses(key[3])):
+            foreseen = calls * uses[name].actions
+            recorded.add(float(ledger.actual.get(key, {}).get(name, foreseen)))
+            expected.add(foreseen)
+    return float(recorded.total / expected.total) if expected.total else 1.0
 
 
 def grouped(

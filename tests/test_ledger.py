@@ -504,3 +504,43 @@ def test_shape_only_costs_are_exactly_those_of_the_run():
     backprop(run, X, LABELS, losses.cross_entropy, SGD(0.05))
     backprop(trace, Shape(16, 6), Shape(16), losses.cross_entropy, SGD(0.05))
     np.testing.assert_array_equal(run.ledger.total_j(draws=100), trace.ledger.total_j(draws=100))
+
+
+class Heater(Device):
+    """Holds what `write` sets: 2 W for each of the tile's weights of 1, expected to be a half."""
+
+    name = "heater"
+    host = None
+
+    @property
+    def components(self):
+        return {"heater": Component(static_power_w=2.0, holds=True), "clock": Component(time_s=1.0)}
+
+    def installed(self, tiles):
+        return {"heater": sum(0.5 * k * n for _, k, n in tiles)}
+
+    def activity(self, op):
+        if isinstance(op, Product) and op.kind in (Kind.PROGRAM, Kind.UPDATE):
+            return {"heater": Use(0.5 * op.k * op.n)}
+        return {"clock": Use(1)}
+
+    def write(self, tile, w):
+        super().write(tile, w)
+        tile.record(heater=self.xp.abs(w).sum())
+
+    def update(self, tile, step):
+        super().update(tile, step)
+        tile.record(heater=self.xp.abs(tile.state["w"]).sum())
+
+
+def test_static_power_goes_with_what_is_held():
+    """4 weights, first .25 each, then .5: a bill holds 2, a run the mean of 1 and 2; one second is 4 W and 3 W."""
+    ledger, device = Ledger(), Heater()
+    tile = device.program(np.full((2, 2), 0.25), name="w", ledger=ledger)
+    assert ledger.rates(device).static_power_w["heater"] == pytest.approx(2.0)
+    tile.update(np.full((2, 2), 0.25))
+    tile.forward(np.ones((1, 2)))
+    assert ledger.total_j() == pytest.approx(3.0)
+    assert ledger.total_j(actual=False) == pytest.approx(4.0)
+    restored = Ledger.from_dict(ledger.as_dict(), {label: owner for owner, label in ledger.labels().items()})
+    assert restored.total_j() == pytest.approx(3.0)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from hwsim import costing
 from hwsim.arrays import Shape
 from hwsim.cost import Elementwise, Kind, Product, Role, op_cost
 from hwsim.devices.optical import Optical
@@ -138,11 +139,25 @@ def test_actual_phases_are_recorded() -> None:
     tile = device.program(np.array([[3.0]]), name="one", ledger=ledger)
     turns = sum(float(tile.state[f"0/{side}/output"][0]) for side in ("first", "second")) / math.pi + 1
     (counts,) = ledger.actual.values()
-    assert_allclose(float(counts["phase"]), turns)
+    assert_allclose(float(counts["shifter"]), turns)
     assert turns == pytest.approx(1) or turns == pytest.approx(3)
     wear = device.wear(tile)
     assert_allclose(wear["holding_power_w"], turns * 0.03)
     assert_allclose(wear["mean_phase_over_pi"], turns / 3)
+
+
+def test_the_bill_holds_the_actual_phases() -> None:
+    """Two settings in a run count alike: power is the mean of what was set, 30 mW for every pi."""
+    ledger = Ledger()
+    device = optical("mzi")
+    tile = device.program(np.array([[3.0, 0.5], [0.2, -1.0]]), name="one", ledger=ledger)
+    first = device.wear(tile)["holding_power_w"]
+    tile.update(np.array([[-2.9, 0.4], [0.0, 2.0]]))
+    second = device.wear(tile)["holding_power_w"]
+    assert first != second
+    assert_allclose(ledger.rates(device).static_power_w["shifter"], (first + second) / 2)
+    expected = costing.rates(ledger, device, actual=False).static_power_w["shifter"]
+    assert_allclose(expected, 10 * 0.62 * 0.03)
 
 
 def test_expected_phases_are_near_the_actual_ones() -> None:

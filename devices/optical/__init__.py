@@ -46,7 +46,7 @@ class Optical(Costs):
 
     def _record_phases(self, tile: Tile) -> None:
         if self.optics == "mesh":
-            tile.record(phase=chips.shifter_turns(self, tile))
+            tile.record(shifter=chips.shifter_turns(self, tile))
 
     def read(self, tile: Tile) -> Array:
         """The weights as products see them, without converters and noise."""

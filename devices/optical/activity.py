@@ -9,8 +9,8 @@ What one action is, which is also the unit of what runs record:
 - symbol: one vector's time in the optics (of homodyne: one pair of values in every detector).
 - modulator: one bit of one value. dac, adc, mac, add: one value. buffer_*: one bit. tap: one power of one shifter.
 - flight: one column of MZIs, or the path of other optics. settle: one new matrix. driver: one phase, pixel or ring.
-- phase: pi of one phase shifter, set by programming; recorded as it is, and without a price: what it takes to hold it
-  is static power, at the expected `mean_phase` (`wear` says the actual power).
+- shifter: pi of one phase shifter, set by programming. To set it has no price beside its driver's; to hold it is static
+  power, at the phases recorded where the run knows them (meshes), else at the expected `mean_phase`.
 - flop: of the host that decomposes a matrix. Singular values 21 N^3 (Golub and Van Loan, recalled), and for every MZI
   of a mesh 28 for each of two thirds of its n elements (derived).
 - saturation: the light of one absorber for one symbol at its saturation intensity. Recorded: the sum of intensities.
@@ -161,7 +161,7 @@ class Counts(Optics):
         if not self.reprogrammed:
             return {}
         turns = s * self.shifters(k, n) * self.mean_phase.nominal if self.optics == "mesh" else 0
-        return {"driver": Use(s * self.elements(k, n)), "settle": Use(1), "phase": Use(turns)}
+        return {"driver": Use(s * self.elements(k, n)), "settle": Use(1), "shifter": Use(turns)}
 
     def _decomposition_flops(self, k: int, n: int) -> float:
         if self.optics != "mesh":

@@ -34,7 +34,7 @@ class Costs(Counts):
         "control, clocks and distribution of the light to units",
         "finding the fixed errors of a chip (calibration)",
         "stray light, and power that modulators take at rest",
-        "holding power at the actual phases: static power is known by shapes alone, at the mean_phase expected",
+        "holding power at the actual detuning of rings: theirs is at the mean_phase expected",
         "the actual crest of vectors: lasers burn at the crest expected",
         "throughput of buffers",
         "area of lasers, modulators, detectors, lenses and cells",
@@ -89,8 +89,7 @@ class Costs(Counts):
         held = library.times(self.shifter_pi_power_w, self.mean_phase, "optical/hold")
         flop = library.mac("fp32", self.node_nm).scaled(0.5, "one flop is half a MAC")
         return {
-            "shifter": Component(Role.LIGHT, static_power_w=held, area_mm2=self.shifter_area_mm2),
-            "phase": Component(Role.PROGRAMMING),
+            "shifter": Component(Role.LIGHT, static_power_w=held, area_mm2=self.shifter_area_mm2, holds=True),
             "panel": Component(Role.LIGHT, static_power_w=self.panel_power_w, area_mm2=self.panel_area_mm2),
             "driver": Component(Role.PROGRAMMING, self.driver_energy_j),
             "settle": Component(Role.PROGRAMMING, time_s=self.settle_s, serial=True),
