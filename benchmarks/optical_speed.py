@@ -3,8 +3,10 @@
     python benchmarks/optical_speed.py [--sizes 64 256] [--rounds N] [--json FILE]
 
 Rows: a tile of preset mzi (converters and shot noise both ways) as products reach it, with the ledger's charge and all
-checks; the same with noise and converters in the gradient as well; one full mesh with the gradients of all its phases
-(a layer has two); a Clements decomposition [s]. Medians of ratios, round by round, with quartiles. CPU time.
+checks; the same with noise and converters in the gradient as well; one full mesh (a layer has two) with the gradients
+of all its phases, from two power readings behind each shifter for each vector, exact ones and with noise and ADCs; a
+whole layer trained in place, with both meshes, attenuators and the new weights; a Clements decomposition [s]. Medians
+of ratios, round by round, with quartiles. CPU time.
 """
 
 from __future__ import annotations
@@ -34,8 +36,9 @@ def works(size: int) -> dict[str, Callable[[], object]]:
     """What is timed, by name; "GEMMs" is what all are divided by."""
     import numpy as np
 
-    from hwsim.devices.optical import Optical, columns
+    from hwsim.devices.optical import Optical
     from hwsim.devices.optical.decomposition import decompose
+    from hwsim.devices.optical.insitu import Monitor, measured_gradient
     from hwsim.devices.optical.mesh import ideal_mesh
 
     rng = np.random.default_rng(0)
@@ -44,8 +47,9 @@ def works(size: int) -> dict[str, Callable[[], object]]:
     both = {"inputs": size, "outputs": size}
     host = Optical.create("mzi", both).program(w, name="host")
     noisy = Optical.create("mzi", {**both, "gradient_by": "homodyne"}).program(w, name="noisy")
+    trained = Optical.create("mzi", {**both, "trained": "phases"}).program(w, name="trained")
     layout, phases = decompose(np.linalg.qr(rng.standard_normal((size, size)))[0])
-    packed = columns.pack(ideal_mesh(np, layout, phases))
+    mesh = ideal_mesh(np, layout, phases)
     fields, errors = np.ascontiguousarray(x.T), np.ascontiguousarray(dy.T)
 
     def gemms() -> None:
@@ -54,14 +58,17 @@ def works(size: int) -> dict[str, Callable[[], object]]:
     def products(tile: Any) -> None:
         _ = tile.forward(x), tile.backward(dy), tile.gradient(x, dy)
 
-    def mesh() -> None:
-        columns.backpropagate(packed, columns.propagate(packed, fields), errors)
+    def gradients(monitor: Monitor) -> None:
+        moved = mesh.with_phases(mesh.phases)  # as after every update: nothing of the mesh is kept
+        measured_gradient(np, moved, fields, errors, monitor, rng, readings=2)
 
     return {
         "GEMMs": gemms,
         "gemm, noise both ways": lambda: products(host),
         "gemm, noise in the gradient too": lambda: products(noisy),
-        "one mesh, all phase gradients": mesh,
+        "one mesh, all phase gradients": lambda: gradients(Monitor()),
+        "one mesh, by noisy meters and ADCs": lambda: gradients(Monitor(0.01, 1e-6, 8)),
+        "a layer trained in place": lambda: trained.update_outer(x, dy, -1e-6),
     }
 
 
@@ -102,7 +109,7 @@ def main() -> None:
     for size, row in found.items():
         print(f"N = {size}")
         for name, value in row.items():
-            print(f"  {name:34}{value}")
+            print(f"  {name:36}{value}")
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))
 

@@ -1,7 +1,6 @@
 """Optical networks trained end to end: decision boundaries, controls of the absorbers, and accuracy against photons.
 
-    python benchmarks/optical_training.py [--parts tasks controls photons phases slopes costs bill] [--data digits]
-                                          [--seeds 5]
+    python benchmarks/optical_training.py [--parts tasks controls photons phases slopes] [--data digits] [--seeds 5]
                                           [--epochs 30] [--json FILE] [--figure FILE]
 
 tasks     rings, XOR and arches in the plane, 2-16-2 (rings: 3 classes), on preset slm with all its noise: layers and
@@ -10,14 +9,10 @@ controls  the widths of Guo et al. 2021 (k-128-128-n without bias, Adam 5e-4, sq
           absorbers with exact derivative and with probe, ReLU, linear, all in exact arithmetic, where only the
           absorber differs; and the same on preset slm with all its noise. Paired: one seed, one start, one order.
 photons   a ReLU network k-100-n trained in exact arithmetic, then read with so many photons per multiplication:
-          counted intensities as Wang et al. 2022 do, and the kinds of optics as they come but for their photons.
+          counted intensities as Wang et al. 2022 do, and the kinds of optics, as they come but for their photons, and
+          with the noise of light alone, which is the standard quantum limit.
 phases    k-n on preset mzi, moved by powers that are read in place; and what loss does to these gradients.
 slopes    cosines between the slopes that a probe sees and the exact ones, by depth and size of the inputs.
-costs     one N x N layer: J per multiplication forwards, light launched, an update, and the batch that outweighs it.
-bill      one training step of an N x N layer, the device's own part, from shapes: joules per multiplication against
-          batch, N, photons and bits (converters at constant energy per level); by component. Under it the light of as
-          many photons as reach the exact accuracy less a point, where the part `photons` found them, else of those
-          that the preset detects.
 """
 
 from __future__ import annotations
@@ -33,16 +28,14 @@ import numpy as np
 
 import hwsim
 from hwsim import data, models
-from hwsim.arrays import Shape
-from hwsim.cost import Product
 from hwsim.data import Dataset
 from hwsim.device import Device
 from hwsim.devices.optical import Optical, insitu
 from hwsim.devices.optical.absorber import Absorber, best_gain, exact_slope, probe_slope, slope_cosine
 from hwsim.devices.optical.decomposition import decompose
-from hwsim.devices.optical.imperfections import Imperfections, fabricate, realised
+from hwsim.devices.optical.imperfections import Imperfections, fabricated, realised, standard_draws
 from hwsim.devices.optical.mesh import trace, trace_back
-from hwsim.ledger import Ledger, TileShape
+from hwsim.devices.optical.options import reader_of
 from hwsim.nn import Initial, Network
 from hwsim.tile import Tile
 
@@ -52,6 +45,7 @@ EXACT = {
     "shot_noise": False,
     "dac_bits": 0,
     "adc_bits": 0,
+    "heat_crosstalk": 0.0,
     "weight_bits": 0,
     "weight_sigma": 0.0,
     "weight_crosstalk": 0.0,
@@ -59,18 +53,17 @@ EXACT = {
     **{f"claim_{name}": 0.0 for name in ("forward", "backward", "update", "bias")},
 }
 DEPTHS = (1.0, 10.0, 30.0)
-PHOTONS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0)
-PARTS = ("tasks", "controls", "photons", "phases", "slopes", "costs", "bill")
-BITS = (4, 6, 8, 10, 12)
+ALONE = {  # no noise but that of light, which no vector gets less of for its crest
+    **EXACT, "shot_noise": True, "splitter_sigma": 0.0, "phase_sigma": 0.0, "mzi_loss_db": 0.0, "heat_crosstalk": 0.0,
+    "oscillator_photons": 1e12, "amplifier_a_per_root_hz": 0.0, "integrator_electrons": 0.0, "rin_db_per_hz": -1000.0,
+    "dark_current_a": 0.0, "crest": 1e6,
+}  # fmt: skip
+PHOTONS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
+KINDS = ("slm", "mzi", "homodyne", "microring")
+LIMIT = ", light alone"
+PARTS = ("tasks", "controls", "photons", "phases", "slopes")
 SLOPE_DEPTHS, SIGMAS = (1.0, 4.0, 10.0, 30.0), (0.5, 1.0, 2.0, 4.0)
 TASKS = ("rings", "xor", "arches")
-BILLED = ("nitride", "mzi", "slm", "homodyne", "microring")
-BATCHES = tuple(4**i for i in range(11))
-COSTED: tuple[tuple[str, int, dict[str, Any]], ...] = (
-    ("nitride", 64, {}), ("mzi", 16, {}), ("mzi", 64, {}), ("mzi", 256, {"inputs": 256, "outputs": 256}),
-    ("homodyne", 64, {}), ("microring", 64, {}), ("slm", 256, {}),
-)  # fmt: skip
-SIZES = (16, 32, 64, 128, 256, 512, 1024)
 ACTIVATIONS = {"absorber, probe": "device", "ReLU": "relu", "linear": None}
 
 
@@ -162,7 +155,9 @@ def rows() -> dict[str, tuple[str | None, dict[str, Any]]]:
                 {**EXACT, "optical_depth": depth, "absorber_backward": back},
             )
     for back in ("exact", "probe"):
-        found[f"slm with its noise, absorber 10, {back}"] = "device", {"absorber_backward": back}
+        noisy = {"absorber_backward": back}
+        found[f"slm with its noise, absorber 10, {back}"] = "device", noisy
+        found[f"slm with its noise, of intensities, {back}"] = "device", {**noisy, "encoding": "intensity"}
     found["slm with its noise, ReLU"] = "relu", {}
     return found
 
@@ -194,15 +189,18 @@ def controls(options: argparse.Namespace) -> dict[str, list[float]]:
 def readers(photons: float, seed: int) -> dict[str, Device]:
     """Kinds of optics with so many photons per multiplication."""
     shared = {"detected_photons": photons, "seed": seed}
-    counted = {**EXACT, **shared, "shot_noise": True, "level": "photon", "detection": "intensity", "inputs": 1000,
-               "outputs": 1000, "amplifier_a_per_root_hz": 0.0}  # fmt: skip
-    return {
-        "counted intensities (Wang)": slm(**counted),
-        "slm": slm(**shared),
-        "mzi": Optical.create("mzi", shared),
-        "homodyne": Optical.create("homodyne", shared),
-        "microring": Optical.create("microring", shared),
-    }
+    counted = {"level": "photon", "detection": "intensity", "inputs": 1000, "outputs": 1000}
+    found = {"counted intensities (Wang)": slm(**{**alone("slm"), **shared, **counted})}
+    for kind in KINDS:
+        found[kind] = Optical.create(kind, shared)
+        found[kind + LIMIT] = Optical.create(kind, {**alone(kind), **shared})
+    return found  # type: ignore[return-value]
+
+
+def alone(kind: str) -> dict[str, Any]:
+    """What leaves one kind of optics the noise of light alone."""
+    device = Optical.create(kind, {})
+    return {name: value for name, value in ALONE.items() if reader_of(device, name) is None}
 
 
 def weights_of(network: Network) -> Mapping[str, Host]:
@@ -230,13 +228,19 @@ def photons(options: argparse.Namespace) -> dict[str, Any]:
         row = ", ".join(f"{name} {spread(found[name][str(number)])}" for name in found)
         print(f"{number:7g} photons: {row}", flush=True)
     fewest = {name: enough(by_photons, run.test_accuracy - 0.01) for name, by_photons in found.items()}
-    print(f"fewest photons within a point of exact: {fewest}")
+    print("fewest photons within a point of exact: " + ", ".join(f"{k} {v and f'{v:.2g}'}" for k, v in fewest.items()))
     return {"exact": run.test_accuracy, "fewest": fewest, "by kind": found}
 
 
 def enough(by_photons: Mapping[str, list[float]], wanted: float) -> float | None:
-    """The fewest photons whose mean accuracy is the one that is wanted; None where none are."""
-    return min((float(number) for number, each in by_photons.items() if np.mean(each) >= wanted), default=None)
+    """The photons at which the mean accuracy first is the one wanted, linear in their logarithm; None: never."""
+    numbers, means = [*map(float, by_photons)], [float(np.mean(each)) for each in by_photons.values()]
+    for i, mean in enumerate(means):
+        if mean >= wanted:
+            if i == 0:
+                return numbers[0]
+            return float(np.exp(np.interp(wanted, means[i - 1 : i + 1], np.log(numbers[i - 1 : i + 1]))))
+    return None
 
 
 # -- phases ----------------------------------------------------------------------------------------------------
@@ -272,11 +276,14 @@ def cosines(modes: int) -> dict[int, float]:
         for seed in range(10):
             rng = np.random.default_rng(seed)
             layout, told = decompose(np.linalg.qr(rng.standard_normal((2, modes, modes)).T @ [1, 1j])[0])
-            mesh = realised(np, fabricate(np, layout, Imperfections(loss_db=0.2), rng), told)
+            chip = fabricated(np, layout, Imperfections(loss_db=0.2), *standard_draws(layout, rng))
+            mesh = realised(np, chip, told)
             x, g = rng.standard_normal((2, modes, 20))
-            exact = insitu.exact_gradient(trace(np, mesh, x)[1], trace_back(np, mesh, g)[1])
+            forward, backward = trace(np, mesh, x)[1], trace_back(np, mesh, g)[1]
+            exact = np.concatenate([-(f * b).imag.sum(axis=1) for f, b in zip(forward, backward, strict=True)])
             measured = insitu.measured_gradient(np, mesh, x, g, insitu.Monitor(), rng, readings=count)
-            each.append(insitu.gradient_error(np, measured, exact)[1])
+            found_one = np.concatenate(list(measured))
+            each.append(found_one @ exact / (np.linalg.norm(found_one) * np.linalg.norm(exact)))
         found[count] = float(np.mean(each))
         print(f"{modes} modes, {count} readings: cosine {found[count]:.3f} +- {np.std(each, ddof=1):.3f}")
     return found
@@ -297,110 +304,26 @@ def slopes(_: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
     return found
 
 
-# -- the bill --------------------------------------------------------------------------------------------------
-
-
-def programmed(preset: str, size: int, **parameters: Any) -> Tile:
-    """A size x size layer, of shapes alone, whose ledger has nothing of its first programming."""
-    device, ledger = Optical.create(preset, parameters), Ledger()
-    tile = device.program(Shape(size, size), name="layer", ledger=Ledger())
-    tile.ledger = ledger
-    ledger.tiles[device, "layer"] = TileShape(1, size, size)
-    return tile
-
-
-def step(preset: str, size: int, batch: int, **parameters: Any) -> tuple[Ledger, float]:
-    """The device's own part of one training step of a size x size layer, from shapes, and its multiplications."""
-    tile = programmed(preset, size, **parameters)
-    ledger, x = tile.ledger, Shape(batch, size)
-    tile.forward(x)
-    tile.backward(x)
-    if Optical.create(preset, parameters).gradient_by == "homodyne":
-        tile.gradient(x, x)
-    tile.update(Shape(size, size))
-    return ledger, sum(cell[3].macs * calls for cell, calls in ledger.calls.items() if isinstance(cell[3], Product))
-
-
-def costs(_: argparse.Namespace) -> list[dict[str, Any]]:
-    """One layer of each kind: forwards at batch 64, an update, and the batch at which both ways outweigh it."""
-    found = []
-    for preset, size, parameters in COSTED:
-        device = Optical.create(preset, parameters)
-        joules, seconds = {}, {}
-        for what in ("forward", "backward", "update"):
-            tile = programmed(preset, size, **parameters)
-            getattr(tile, what)(Shape(size, size) if what == "update" else Shape(64, size))
-            joules[what], seconds[what] = tile.ledger.energy_j, tile.ledger.time_s
-        row = {
-            "preset": preset,
-            "size": size,
-            "J/MAC": joules["forward"] / (64 * size * size),
-            "launched/detected": device.launched_over_detected(min(size, device.inputs), min(size, device.outputs)),
-            "update [s]": seconds["update"],
-            "settling [s]": device.settle_s.nominal if device.reprogrammed else 0.0,
-            "update [J]": joules["update"],
-            "batch": 64 * joules["update"] / (joules["forward"] + joules["backward"]),
-        }
-        found.append(row)
-        print("  ".join(f"{name} {value:.3g}" if name != "preset" else f"{value:9}" for name, value in row.items()))
-    return found
-
-
-def bill(options: argparse.Namespace) -> dict[str, Any]:
-    """J per multiplication of a step against batch, size and photons, and by component at batch 64."""
-    found: dict[str, Any] = {}
-    for preset in BILLED:
-        device = Optical.create(preset, {})
-        row: dict[str, Any] = {"light": device.detected_photons * device.photon_j, "photon": device.photon_j}
-        converters = {name: getattr(device, name).nominal for name in ("adc_energy_j", "dac_energy_j")}
-        cases: dict[str, list[tuple[int, int, dict[str, Any]]]] = {
-            "batch": [(64, batch, {}) for batch in BATCHES],
-            "size": [(size, 64, {}) for size in SIZES],
-            "photons": [(64, 64, {"detected_photons": number}) for number in PHOTONS],
-            "bits": [
-                (64, 4096, {"adc_bits": b, "dac_bits": b, **{k: v * 2.0 ** (b - 8) for k, v in converters.items()}})
-                for b in BITS
-            ],
-        }
-        for what, settings in cases.items():
-            row[what] = []
-            for size, batch, parameters in settings:
-                ledger, macs = step(preset, size, batch, **parameters)
-                row[what].append(ledger.energy_j / macs)
-            print(f"{preset:10} J/MAC by {what:8}" + " ".join(f"{value:.2e}" for value in row[what]), flush=True)
-        energy = step(preset, 64, 64)[0].energy(["component"])
-        row["components"] = {name: float(value) for (name,), value in energy.items() if value > 0}
-        total = sum(row["components"].values())
-        top = sorted(row["components"].items(), key=lambda item: -item[1])[:5]
-        print(f"{preset:10} batch 64: " + ", ".join(f"{name} {100 * value / total:.1f}%" for name, value in top))
-        found[preset] = row
-    return found
-
-
 # -- the figure ------------------------------------------------------------------------------------------------
 
 
 def draw(found: Mapping[str, Any], path: Path) -> None:
-    """A row for each task, and one each for the curve of photons, the slopes, and the bill with its components."""
+    """A row for each task, and one each for the curve of photons and the slopes."""
     import matplotlib.pyplot as plt
 
     planes, columns = found.get("tasks", {}), len(ACTIVATIONS)
-    height = len(planes) + ("photons" in found) + ("slopes" in found) + 2 * ("bill" in found)
-    figure = plt.figure(figsize=(3.3 * columns, 3 * height), layout="constrained")
-    grid = figure.add_gridspec(height, columns)
-    for i, (task, part) in enumerate(planes.items()):
-        for j, name in enumerate(ACTIVATIONS):
-            draw_plane(figure.add_subplot(grid[i, j]), task, name, part)
-    if "photons" in found:
-        draw_photons(figure.add_subplot(grid[len(planes), :]), found["photons"])
-    if "slopes" in found:
-        place = len(planes) + ("photons" in found)
-        draw_slopes([figure.add_subplot(grid[place, j]) for j in range(2)], found["slopes"])
-    if "bill" in found:
-        fewest = found.get("photons", {}).get("fewest", {})
-        draw_bill([figure.add_subplot(grid[-2, j]) for j in range(columns)], found["bill"], fewest)
-        draw_components(figure.add_subplot(grid[-1, :]), found["bill"])
-    figure.savefig(path, dpi=130)
+    height = len(planes) + ("photons" in found) + ("slopes" in found)
+    with plt.style.context("hwsim.report.hwsim"):
+        figure = plt.figure(figsize=(3.3 * columns, 3 * height), layout="constrained")
+        grid = figure.add_gridspec(height, columns)
+        for i, (task, part) in enumerate(planes.items()):
+            for j, name in enumerate(ACTIVATIONS):
+                draw_plane(figure.add_subplot(grid[i, j]), task, name, part)
+        if "photons" in found:
+            draw_photons(figure.add_subplot(grid[len(planes), :]), found["photons"])
+        if "slopes" in found:
+            draw_slopes([figure.add_subplot(grid[-1, j]) for j in range(columns)], found["slopes"])
+        figure.savefig(path)
 
 
 def draw_plane(axes: Any, task: str, name: str, part: Mapping[str, Any]) -> None:
@@ -413,58 +336,36 @@ def draw_plane(axes: Any, task: str, name: str, part: Mapping[str, Any]) -> None
 
 
 def draw_photons(axes: Any, curve: Mapping[str, Any]) -> None:
-    """Accuracy against photons per multiplication; the line is exact arithmetic."""
+    """Accuracy against photons per multiplication, light alone dashed; the line is exact arithmetic less a point."""
     for name, by_photons in curve["by kind"].items():
-        means = [100 * float(np.mean(each)) for each in by_photons.values()]
-        axes.semilogx([*map(float, by_photons)], means, ".-", label=name)
-    axes.axhline(100 * curve["exact"], color="black", linewidth=0.5)
-    axes.set(xlabel="photons detected per multiplication", ylabel="test accuracy (%)")
+        kind = name.removesuffix(LIMIT)
+        color = f"C{KINDS.index(kind)}" if kind in KINDS else f"C{len(KINDS)}"
+        limit = kind != name or kind not in KINDS
+        x, y = [*map(float, by_photons)], 100 * np.array([*by_photons.values()])
+        label = None if kind != name else f"{name}, light alone" if limit else name
+        axes.plot(x, y.mean(axis=1), "--" if limit else ".-", color=color, label=label)
+        axes.fill_between(x, y.min(axis=1), y.max(axis=1), color=color, alpha=0.15, linewidth=0)
+    axes.axhline(100 * curve["exact"] - 1, color="black", linewidth=0.5, label="exact arithmetic less a point")
+    axes.set(xscale="log", xlabel="photons detected per multiplication", ylabel="test accuracy (%)",
+             title="Read with so many photons (dashed: noise of light alone, the standard quantum limit)")  # fmt: skip
     axes.legend(fontsize=7)
 
 
 def draw_slopes(panels: list[Any], cosines: Mapping[str, Mapping[str, list[float]]]) -> None:
-    """The slope that a probe sees, at its best gain, beside the exact one; and their cosines."""
-    x = np.linspace(-4, 4, 401)
+    """The slope that a probe sees, at the gain that is best at RMS 2, beside the exact one; and their cosines."""
+    x = np.linspace(-8, 8, 401)
     for i, depth in enumerate(SLOPE_DEPTHS):
-        neurons = Absorber(depth)
-        gain = best_gain(np, neurons, np.random.default_rng(0).standard_normal(10_000))
-        panels[0].plot(x, exact_slope(np, neurons, x), color=f"C{i}", label=f"depth {depth:g}")
-        panels[0].plot(x, gain * probe_slope(np, neurons, x), "--", color=f"C{i}")
-        for profile, style in (("lumped", ".-"), ("distributed", ".:")):
-            panels[1].plot(SIGMAS, cosines[profile][f"{depth:g}"], style, color=f"C{i}")
-    panels[0].set(xlabel="field (root of saturation intensity)", ylabel="slope: exact, probe dashed")
+        for panel, profile, style in zip(panels, ("lumped", "distributed"), (".-", ".:"), strict=False):
+            neurons = Absorber(depth, profile)  # type: ignore[arg-type]
+            gain = best_gain(np, neurons, 2 * np.random.default_rng(0).standard_normal(10_000))
+            panel.plot(x, exact_slope(np, neurons, x), color=f"C{i}", label=f"depth {depth:g}")
+            panel.plot(x, gain * probe_slope(np, neurons, x), "--", color=f"C{i}")
+            panels[2].plot(SIGMAS, cosines[profile][f"{depth:g}"], style, color=f"C{i}")
+            panel.set(xlabel="field (root of saturation intensity)", ylabel="slope", ylim=(0, 2.5))
+            panel.set_title(f"{profile}: exact, probe dashed")
     panels[0].legend(fontsize=6)
-    panels[1].set(xlabel="RMS field (root of saturation intensity)", ylabel="cosine; distributed dotted")
-
-
-def draw_bill(panels: list[Any], by_preset: Mapping[str, Any], fewest: Mapping[str, float | None]) -> None:
-    """Joules per multiplication against batch, size and bits; the light that is needed dashed."""
-    labels = ("vectors of a batch", "modes, or values, of a vector", "bits of converters, batch 4,096")
-    for axes, what, ticks, label in zip(panels, ("batch", "size", "bits"), (BATCHES, SIZES, BITS), labels, strict=True):
-        for i, (preset, row) in enumerate(by_preset.items()):
-            axes.loglog(ticks, row[what], ".-", color=f"C{i}", label=preset)
-            needed = fewest.get(preset)
-            floor = row["light"] if needed is None else needed * row["photon"]
-            axes.axhline(floor, color=f"C{i}", linestyle="--", linewidth=0.7)
-        axes.set(xlabel=label, ylabel="J per multiplication, training", ylim=(1e-19, 1e-2))
-    panels[2].set(xscale="linear", xticks=BITS)
-    panels[0].legend(fontsize=6, ncols=2)
-
-
-def draw_components(axes: Any, by_preset: Mapping[str, Any]) -> None:
-    """Shares of the components of a step at batch 64; those above 2% anywhere are named."""
-    import matplotlib.pyplot as plt
-
-    totals = np.array([sum(row["components"].values()) for row in by_preset.values()])
-    names = sorted({name for row in by_preset.values() for name in row["components"]})
-    shares = {n: 100 * np.array([row["components"].get(n, 0.0) for row in by_preset.values()]) / totals for n in names}
-    below = np.zeros(len(by_preset))
-    for number, name in enumerate([name for name in names if shares[name].max() > 2]):
-        axes.barh([*by_preset], shares[name], left=below, color=plt.get_cmap("tab20")(number % 20), label=name)
-        below += shares[name]
-    axes.barh([*by_preset], 100 - below, left=below, color="lightgray", label="others")
-    axes.set(xlabel="share of the energy of a step of 64 x 64, batch 64 (%)", xlim=(0, 100))
-    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    panels[2].set(xlabel="RMS field (root of saturation intensity)", ylabel="cosine of exact slope and probe",
+                  title="distributed dotted")  # fmt: skip
 
 
 def without_planes(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -482,7 +383,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
-    work = dict(zip(PARTS, (tasks, controls, photons, phases, slopes, costs, bill), strict=True))
+    work = dict(zip(PARTS, (tasks, controls, photons, phases, slopes), strict=True))
     found = {part: work[part](options) for part in options.parts}
     if options.json:
         options.json.write_text(json.dumps(without_planes(found), indent=1))

@@ -1,33 +1,43 @@
 """Times the bit-sliced simulator of reversible netlists against a Python loop and, where installed, cirq.
 
-    python benchmarks/reversible_simulator.py [WORDS]
+    python benchmarks/reversible_simulator.py [--words N] [--json FILE]
+
+Stored: results/reversible_simulator.json, of the defaults with cirq 1.7.0. cirq is a large package that nothing else
+here needs: `pip install cirq-core` into an environment that has hwsim, and the ratio to it is in the same run.
 
 All run one multiply-accumulate of 8 by 8 bits into 24 (`mask`), on random values; every engine's results are checked
 against integer arithmetic. A gate evaluation is one gate in one lane. The second table is a fault study: one flip in
 every place where a gate may fail, 50 times on random values, and the shares of them that a look at the ancillas, or at
-ancillas and operands, finds; the silent rest has changed the result alone.
+ancillas and operands, finds; the silent rest has changed the result alone. Then flips at random, of every place with
+one probability, so that a run may have several.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import platform
 import statistics
-import sys
 import time
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from reversible_stamp import commit
 
 from hwsim.devices.reversible import faults
 from hwsim.devices.reversible.mac import REGISTER_SCHEMES, mac_netlist
 from hwsim.devices.reversible.netlist import Kind
-from hwsim.devices.reversible.simulate import load, read, simulate_numba, simulate_numpy
+from hwsim.devices.reversible.simulate import Faults, load, read, simulate_numba, simulate_numpy
+from hwsim.run import made_with
 
 BITS, ACCUMULATOR_BITS = 8, 24
 WORDS = 4096
 REPEATS = 9
 FLIPS = 50
+PROBABILITIES, LANES = (1e-5, 1e-4, 1e-3), 64_000  # of a flip in one place of one run; runs
 
 
 def cpu() -> str:
@@ -129,8 +139,8 @@ def sliced_rates(netlist, engine, words: int) -> list[float]:
     return rates(lambda: engine(state), len(netlist.program) * lanes)
 
 
-def show_speed(words: int) -> None:
-    """Print one row for each engine."""
+def show_speed(words: int) -> dict[str, Any]:
+    """Print one row for each engine; all rates, in gate evaluations a second."""
     netlist = mac_netlist("mask", BITS, ACCUMULATOR_BITS)
     print(
         f"MAC of {BITS} by {BITS} into {ACCUMULATOR_BITS} bits: {len(netlist.program)} gates on {netlist.width} wires"
@@ -153,30 +163,56 @@ def show_speed(words: int) -> None:
         to_cirq = f"{middle / statistics.median(cirq):.3g}x" if cirq else "-"
         spread = f"{middle:.2e} ({min(found):.2e} to {max(found):.2e})"
         print(f"{name:24s}{spread:>36s}{middle / len(netlist.program):10.1e}{middle / loop:13.3g}x{to_cirq:>14s}")
+    return {"gates": len(netlist.program), "wires": netlist.width, "gate_evaluations_per_s": rows}
 
 
-def show_faults() -> None:
-    """Print how many single flips show, for each scheme."""
+def show_faults() -> dict[str, Any]:
+    """Print how many single flips show, for each scheme, and flips at random; the shares."""
+    single, random = {}, {}
     print(f"\nOne flip in each place, {FLIPS} times: places   result wrong   ancilla shows   or operand   silent")
     for scheme in REGISTER_SCHEMES:
         netlist = mac_netlist(scheme, BITS, ACCUMULATOR_BITS)
         flips, lanes = faults.one_each(netlist, FLIPS)
-        by_ancilla = faults.detection(netlist, operands(lanes), flips, kept=()).flagged
-        found = faults.detection(netlist, operands(lanes), flips, kept=("x", "w"))
-        wrong, ancilla, shown, silent = (n / lanes for n in (found.wrong, by_ancilla, found.flagged, found.silent))
-        print(f"{scheme:34s}{lanes // FLIPS:7d}{wrong:15.1%}{ancilla:16.1%}{shown:13.1%}{silent:9.1%}")
+        single[scheme] = shares(netlist, flips, lanes)
+        print(f"{scheme:34s}{lanes // FLIPS:7d}{row(single[scheme])}")
+    print(f"\nFlips at random, {LANES} runs: probability   result wrong   ancilla shows   or operand   silent")
+    for scheme in REGISTER_SCHEMES:
+        netlist, random[scheme] = mac_netlist(scheme, BITS, ACCUMULATOR_BITS), {}
+        for probability in PROBABILITIES:
+            flips = faults.at_random(netlist, LANES, probability, np.random.default_rng(2))
+            random[scheme][probability] = shares(netlist, flips, LANES)
+            print(f"{scheme:27s}{probability:14g}{row(random[scheme][probability])}")
+    return {"one_flip_each": single, "at_random": random}
+
+
+def shares(netlist, flips: Faults, lanes: int) -> dict[str, float]:
+    """Shares of all runs: a wrong result, an ancilla that shows, an ancilla or an operand, and wrong but silent."""
+    by_ancilla = faults.detection(netlist, operands(lanes), flips, kept=()).flagged
+    found = faults.detection(netlist, operands(lanes), flips, kept=("x", "w"))
+    counted = {"wrong": found.wrong, "ancilla": by_ancilla, "shown": found.flagged, "silent": found.silent}
+    return {name: count / lanes for name, count in counted.items()}
+
+
+def row(found: dict[str, float]) -> str:
+    """The shares as text."""
+    return f"{found['wrong']:15.1%}{found['ancilla']:16.1%}{found['shown']:13.1%}{found['silent']:9.1%}"
 
 
 def main() -> None:
-    """Print both tables."""
+    """Measure, print and store."""
     import numba
 
-    words = int(sys.argv[1]) if len(sys.argv) > 1 else WORDS
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--words", type=int, default=WORDS)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
     busy = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
     versions = f"NumPy {np.__version__}, Numba {numba.__version__}"
-    print(f"{cpu()}, {os.cpu_count()} cores, load {busy}; {versions}; {words} words")
-    show_speed(words)
-    show_faults()
+    print(f"{cpu()}, {os.cpu_count()} cores, load {busy}; {versions}; {options.words} words")
+    result = {**commit(), "made_with": {**made_with(), "cpu": cpu(), "load": busy, "numba": numba.__version__}}
+    result |= {"words": options.words, "speed": show_speed(options.words), "faults": show_faults()}
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Times the exact products of the device `reversible` against plain ones, and the counts of wired-in weights.
 
-    python benchmarks/reversible_speed.py
+    python benchmarks/reversible_speed.py [--json FILE]
+
+Stored: results/reversible_speed.json.
 
 Products: forward, backward and gradient of a tile, operands rounded to integers and results to float32 included, beside
 one NumPy product of the same shape in float64 (what the target is stated in) and in float32. Counts: gates and levels
@@ -10,14 +12,20 @@ Medians of interleaved repeats, with the least and the most.
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from reversible_stamp import commit
 
 from hwsim.devices.reversible import Reversible, work
+from hwsim.run import made_with
 
 SHAPES = ((64, 256, 256), (128, 1024, 1024), (1024, 1024, 1024))  # m, k, n
 REPEATS = 15
@@ -38,8 +46,8 @@ def medians(calls: dict[str, Callable[[], object]], repeats: int = REPEATS) -> d
     return {name: (statistics.median(times), min(times), max(times)) for name, times in found.items()}
 
 
-def products(bits: int, m: int, k: int, n: int) -> None:
-    """Print one line for each product of a shape."""
+def products(bits: int, m: int, k: int, n: int) -> dict[str, Any]:
+    """Print one line for each product of a shape; median, least and most [s]."""
     rng = np.random.default_rng(0)
     w, x, dy = (rng.standard_normal(shape) for shape in ((k, n), (m, k), (m, n)))
     w32, x32, dy32 = (array.astype(np.float32) for array in (w, x, dy))
@@ -57,10 +65,11 @@ def products(bits: int, m: int, k: int, n: int) -> None:
         verdict = "" if name.startswith("float") else f"  {middle / plain:5.2f} of float64 (target {TARGET_RATIO:g})"
         spread = f"{middle * 1e3:9.3f} ms ({least * 1e3:.3f} to {most * 1e3:.3f})"
         print(f"{bits:4d} {m:6d} {k:5d} {n:5d}  {name:9s} {spread}{verdict}")
+    return {"bits": bits, "m": m, "k": k, "n": n, "seconds": found}
 
 
-def counts(bits: int) -> None:
-    """Print how long the counts of a matrix take; the table of all weights is made once, and not in it."""
+def counts(bits: int) -> dict[str, Any]:
+    """Print, and return, how long the counts of a matrix take; the table of all weights is made once, and not in it."""
     rng = np.random.default_rng(1)
     codes = rng.integers(-(1 << bits - 1), 1 << bits - 1, (COUNTED, COUNTED)).astype(np.float32)
     wide = 2 * bits + 10
@@ -68,13 +77,15 @@ def counts(bits: int) -> None:
     def count() -> object:
         return work.wired(work.histogram(np, codes, bits), bits, wide)
 
-    ((middle, least, most),) = medians({"counts": count}).values()
+    found = medians({"counts": count})
+    middle, least, most = found["counts"]
     print(f"naf counts of {COUNTED} x {COUNTED}, {bits} bits: {middle * 1e3:.2f} ms ({least * 1e3:.2f} to "
           f"{most * 1e3:.2f}); target {TARGET_S * 1e3:g} ms")  # fmt: skip
+    return {"bits": bits, "rows": COUNTED, "columns": COUNTED, "seconds": found}
 
 
-def gates(scheme: str, bits: int) -> None:
-    """Print how long a forward takes whose every gate is run, and that of integer arithmetic."""
+def gates(scheme: str, bits: int) -> dict[str, Any]:
+    """Print, and return, how long a forward takes whose every gate is run, and that of integer arithmetic."""
     m, k, n = GATES_SHAPE
     rng = np.random.default_rng(2)
     w, x = (rng.standard_normal(shape).astype(np.float32) for shape in ((k, n), (m, k)))
@@ -87,21 +98,24 @@ def gates(scheme: str, bits: int) -> None:
     found = medians({mode: (lambda tile=tile: tile.forward(x)) for mode, tile in tiles.items()}, repeats=3)
     print(f"{scheme} of {bits} bits, {m} x {k} x {n}: every gate {found['gates'][0] * 1e3:.1f} ms, integers "
           f"{found['closed'][0] * 1e3:.3f} ms, equal bits")  # fmt: skip
+    return {"scheme": scheme, "bits": bits, "m": m, "k": k, "n": n, "seconds": found}
 
 
 def main() -> None:
-    """Print all three."""
+    """Measure, print and store all three."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
     print(f"{os.cpu_count()} cores, load {load}, NumPy {np.__version__}, threads "
           f"{os.environ.get('OPENBLAS_NUM_THREADS', 'as BLAS takes them')}")  # fmt: skip
     print("bits      m     k     n")
-    for bits in (8, 16):
-        for shape in SHAPES:
-            products(bits, *shape)
-    for bits in (8, 16):
-        counts(bits)
-    for scheme in ("ctrl", "naf"):
-        gates(scheme, 8)
+    result: dict[str, Any] = {**commit(), "made_with": {**made_with(), "load": load}}
+    result["products"] = [products(bits, *shape) for bits in (8, 16) for shape in SHAPES]
+    result["counts"] = [counts(bits) for bits in (8, 16)]
+    result["gates"] = [gates(scheme, 8) for scheme in ("ctrl", "naf")]
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

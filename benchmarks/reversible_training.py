@@ -17,64 +17,39 @@ import argparse
 import json
 import math
 import statistics
-import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from reversible_stamp import commit
 
 import hwsim
-from hwsim import nn
-from hwsim.cost import STEP_PHASES, Elementwise, Kind
+from hwsim.cost import STEP_PHASES, Elementwise, Kind, Part
 from hwsim.data import Dataset
 from hwsim.devices.reversible import Reversible
-from hwsim.devices.reversible.pebbling import plan
 from hwsim.learning.information import Buffer, occupied_bits
 from hwsim.learning.leapfrog import leapfrog
 from hwsim.learning.undoing import batches_back, undo
 from hwsim.losses import cross_entropy
 from hwsim.models import mlp
-from hwsim.models.recompute import Segment, chained
+from hwsim.models.checkpointed import checkpointed
 from hwsim.nn import Model, Network
 from hwsim.optim import SGD
+from hwsim.report.erasure import step_of
 from hwsim.run import Run, made_with
-from hwsim.tape import Value
 
 BATCH, RATE = 32, 0.03
 WIDTHS = [64, 32, 10]
-DEPTH = 8
+DEPTH = 9  # layers of the chain, the last of them 10 wide
 PRODUCTS = (Kind.FORWARD, Kind.RELEASE, Kind.BACKWARD, Kind.GRADIENT)
-COLUMNS = ("garbage held, bits", "array erases", "host overwrites", "buffer grows", "erasure J", "array J", "host J")
+COLUMNS = ("garbage held, bits", "array erases", "host overwrites", "buffer grows", "erasure J", "array J", "dynamic J",
+           "host J")  # fmt: skip
+JOULES = ("erasure_j", "array_j", "array_dynamic_j", "host_j")
 CAUSES = ("the loss", "velocity and buffer", "activations, biases, moves of operands")
-CHAIN = [("discard", "discard"), ("bennett", "bennett"), *(("bennett", f"checkpoint:{s}") for s in (6, 5, 4))]
-
-
-@dataclass(frozen=True)
-class Chain:
-    """`DEPTH` dense layers 64 wide and a head; by `moves`, or recorded as every other network."""
-
-    moves: tuple[int, ...] | None
-    input_shape: tuple[int, ...] = (64,)
-
-    def __call__(self, net: Network, x: Value) -> Value:
-        """x [m, 64] -> [m, 10]."""
-        segments = [segment(i) for i in range(1, DEPTH + 1)]
-        with net.layer("chain"):
-            if self.moves is not None:
-                x = chained(net, x, segments, self.moves)
-            else:
-                for each in segments:
-                    x = each(net, x)
-        return nn.dense(net, "head", x, 10)
-
-
-def segment(i: int) -> Segment:
-    """One layer of the chain."""
-    return lambda net, x: nn.dense(net, f"layer{i}", x, 64, activation="relu")
+LIVE = (7, 6, 5, 4)  # layers of the chain that are held
 
 
 def steps_of(model: Model, device: Any, data: Dataset, count: int, momentum: float) -> tuple[Network, SGD]:
@@ -149,36 +124,34 @@ def growth(data: Dataset, momentum: float, count: int) -> dict[str, float]:
     return found | {"back": is_back(net, Network(mlp(WIDTHS), Reversible.create(None, {})).save())}
 
 
-def bill(model: Model, garbage: str, data: Dataset, count: int) -> dict[str, Any]:
-    """What one step takes, from the ledger of `count` steps."""
-    device = Reversible.create(None, {"garbage": garbage})
+def bill(model: Model, data: Dataset, count: int, **parameters: Any) -> dict[str, Any]:
+    """What one step takes on a device with these parameters, from the ledger of `count` steps."""
+    device = Reversible.create(None, parameters)
     net, _ = steps_of(model, device, data, count, 0.9)
     passes: dict[str, dict[str, float]] = defaultdict(lambda: dict.fromkeys(PRODUCTS, 0.0))
-    erased, overwritten = 0.0, dict.fromkeys(CAUSES, 0.0)
+    overwritten = dict.fromkeys(CAUSES, 0.0)
     for (layer, phase, doer, op), calls in net.ledger.calls.items():
         if phase not in STEP_PHASES:
             continue
         if isinstance(op, Elementwise):
             overwritten[cause_of(op)] += calls * 8 * op.bytes_written
-        elif doer is device:
-            work = device.work(op)
-            assert work is not None
-            erased += calls * work.erased_bits
-            if op.kind in PRODUCTS and work.blocks:
-                passes[layer][op.kind] += calls * work.blocks[0].runs / op.macs
+        elif doer is device and op.kind in PRODUCTS:
+            passes[layer][op.kind] += calls * device.passes(op)
     host = device.host_device
     assert host is not None
-    energy_j = net.ledger.energy(by=("device", "component"), phases=STEP_PHASES)
-    machine_j = {part: float(j) / count for (label, part), j in energy_j.items() if label == device.spec}
+    found = step_of(net.ledger, device, count)
+    dynamic_j = net.ledger.energy(by=("device", "part"), phases=STEP_PHASES)[device.spec, str(Part.DYNAMIC)]
     return {
         "passes": {layer: {str(kind): runs / count for kind, runs in each.items()} for layer, each in passes.items()},
         "garbage_held_between_operations_bits": net.ledger.peak_bits[device],
         "buffer_bits_per_step": net.ledger.live_bits[host] / count,
-        "array_erased_bits": erased / count,
+        "array_erased_bits": found["erased_bits"],
         "host_overwritten_bits": {cause: bits / count for cause, bits in overwritten.items()},
-        "array_j": sum(machine_j.values()),
-        "erasure_j": machine_j.get("erasure", 0.0),
-        "host_j": sum(float(j) for (label, _), j in energy_j.items() if label != device.spec) / count,
+        "array_j": found["array_j"],
+        "array_dynamic_j": float(dynamic_j) / count,
+        "erasure_j": found["erasure_j"],
+        "host_j": found["step_j"] - found["array_j"],
+        "step_s": found["step_s"],
     }
 
 
@@ -231,22 +204,11 @@ def show_bills(title: str, bills: dict[str, dict[str, Any]], layers: Sequence[st
     for policy, row in bills.items():
         made = mean_passes(row, layers)
         there = made["forward"] + made["release"]
-        total = f"{there:g}+{made['backward']:g}+{made['gradient']:g} = {sum(made.values()):g}"
+        total = f"{there:.3g}+{made['backward']:.3g}+{made['gradient']:.3g} = {sum(made.values()):.3g}"
         overwritten = sum(row["host_overwritten_bits"].values())
         counts = [row["garbage_held_between_operations_bits"], row["array_erased_bits"], overwritten]
         line = "".join(f"{value:19,.0f}" for value in [*counts, row["buffer_bits_per_step"]])
-        print(f"{policy:14}{total:>20}{line}" + "".join(f"{row[j]:19.3g}" for j in ("erasure_j", "array_j", "host_j")))
-
-
-def commit() -> dict[str, Any]:
-    """The commit that was measured, and the files of the working tree that differ from it."""
-    here = Path(__file__).parent
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-
-    changed = git("diff", "--name-only", "HEAD", "--", "../devices/reversible", "../hwsim", "../models").splitlines()
-    return {"commit": git("rev-parse", "HEAD"), "changed_since": changed}
+        print(f"{policy:14}{total:>20}{line}" + "".join(f"{row[j]:19.3g}" for j in JOULES))
 
 
 def main() -> None:
@@ -269,20 +231,26 @@ def main() -> None:
     for momentum in (0.5, 0.75, 0.9, 15 / 16, 0.99):
         result["growth"][momentum] = growth(data, momentum, 1200)
         show_growth(momentum, result["growth"][momentum])
-    for garbage in ("discard", "bennett"):
-        result["mlp"][garbage] = bill(mlp(WIDTHS), garbage, data, 100)
+    for scheme in ("ctrl", "naf"):
+        for garbage in ("discard", "bennett"):
+            result["mlp"][f"{scheme} {garbage}"] = bill(mlp(WIDTHS), data, 100, scheme=scheme, garbage=garbage)
     show_bills("MLP (passes: of fc2; fc1 has no backward)", result["mlp"], ["fc2"])
-    for cause, overwritten in result["mlp"]["bennett"]["host_overwritten_bits"].items():
+    for cause, overwritten in result["mlp"]["ctrl bennett"]["host_overwritten_bits"].items():
         print(f"   host overwrites for {cause}: {overwritten:,.0f} bits")
     print(
         f"   outside the ledger: order of rows, drawn from the seed again, {order_bits(data):,.0f} bits; a mini-batch,"
     )
     print(f"   copied in from data that stay, {BATCH * 64 * 32:,} bits")
-    for garbage, policy in CHAIN:
-        moves = plan(policy, DEPTH).moves if policy.startswith("checkpoint") else None
-        result["chain"][policy] = bill(Chain(moves), garbage, data, 20)
-    layers = [f"chain.layer{i}" for i in range(1, DEPTH + 1)]
-    show_bills(f"chain of {DEPTH} layers 64 wide (passes: mean; the first has no backward)", result["chain"], layers)
+    for garbage in ("discard", "bennett"):
+        result["chain"][garbage] = bill(checkpointed(), data, 20, garbage=garbage)
+    for live in LIVE:
+        result["chain"][f"checkpoint:{live}"] = bill(checkpointed(live=live), data, 20)
+    layers = [f"fc{i}" for i in range(1, DEPTH + 1)]
+    show_bills(
+        f"chain of {DEPTH} layers, all but the last 64 wide (passes: mean; the first has no backward)",
+        result["chain"],
+        layers,
+    )
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
 

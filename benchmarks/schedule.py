@@ -4,27 +4,35 @@
 
 Processor seconds of one thread. Both engines get the same jobs: a pipeline, a random graph, and the same graph with
 three pools; SimPy gets a tenth of them. The traced step is that of the transformer `gpt` on `crossbar`, batch 32 in 32
-micro-batches: recording its tasks, and scheduling them with prices, idle energy and bars. Each figure is the median of
-the rounds, with the lowest and the highest.
+micro-batches:
+
+- record: its tasks, of which micro-batches that are like the ones before are copied; "every call": none is.
+- schedule: prices, times, idle energy, bars and loans, as they go into a report; "simpy": with SimPy's times.
+- end to end: both together.
+
+All take turns, round by round. Each figure is the median of the rounds, with the lowest and the highest.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from unittest import mock
 
 import hwsim
 from hwsim.arguments import model_and_data
 from hwsim.pipeline import traced_step
-from hwsim.schedule import schedule
+from hwsim.schedule import Trace, schedule
 from hwsim.schedule.engine import Claim, Job, grains, list_schedule
 from hwsim.schedule.reference import simpy_schedule
+from hwsim.schedule.trace import Collector
 from hwsim.train import loss_for
 
 MACHINES, POOLS, REACH = 20, 3, 40
@@ -47,45 +55,55 @@ def graph(count: int, pools: int) -> list[Job]:
     return jobs
 
 
-def rate(count: int, work: Callable[[], object], rounds: int) -> dict[str, float]:
-    """Tasks a second: median, lowest and highest of the rounds."""
-    found = []
+def rates(work: dict[str, tuple[int, Callable[[], object]]], rounds: int) -> dict[str, dict[str, float]]:
+    """Tasks a second by name of the work: median, lowest and highest of the rounds, in which all take turns."""
+    found: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(rounds):
-        start_s = time.process_time()
-        work()
-        found.append(count / (time.process_time() - start_s))
-    return {"median": statistics.median(found), "low": min(found), "high": max(found)}
+        for name, (count, run) in work.items():
+            start_s = time.process_time()
+            run()
+            found[name].append(count / (time.process_time() - start_s))
+    return {
+        name: {"median": statistics.median(each), "low": min(each), "high": max(each)} for name, each in found.items()
+    }
 
 
 def engines(jobs: Sequence[Job], rounds: int) -> dict[str, dict[str, float]]:
     """Both engines on the same kind of jobs."""
     few = jobs[: len(jobs) // 10]
-    return {
-        "list": rate(len(jobs), lambda: list_schedule(jobs), rounds),
-        "simpy": rate(len(few), lambda: simpy_schedule(few), rounds),
-    }
+    return rates(
+        {"list": (len(jobs), lambda: list_schedule(jobs)), "simpy": (len(few), lambda: simpy_schedule(few))}, rounds
+    )
 
 
 def traced(rounds: int) -> dict[str, dict[str, float]]:
-    """The step of a network: recorded, and scheduled with all that follows."""
+    """The step of a network: recorded, scheduled with all that follows, and both."""
     network, data, _ = model_and_data("gpt", None)
     device, loss, shape = hwsim.device("crossbar"), loss_for(data), data.y_train.shape[1:]
 
-    def record() -> object:
+    def record() -> Trace:
         return traced_step(network, device, shape, loss, batch=32, micro_batches=32)
 
-    trace = traced_step(network, device, shape, loss, batch=32, micro_batches=32)
-    return {
-        "record": rate(len(trace.tasks), record, rounds),
-        "schedule": rate(len(trace.tasks), lambda: schedule(trace).as_dict(), rounds),
+    def every_call() -> None:
+        with mock.patch.object(Collector, "repeat", return_value=0):
+            record()
+
+    trace = record()
+    work: dict[str, Callable[[], object]] = {
+        "record, every call": every_call,
+        "record": record,
+        "schedule, simpy": lambda: schedule(trace, engine=simpy_schedule).as_dict(),
+        "schedule": lambda: schedule(trace).as_dict(),
+        "end to end": lambda: schedule(record()).as_dict(),
     }
+    return rates({name: (len(trace.tasks), run) for name, run in work.items()}, rounds)
 
 
 def main() -> None:
     """Print the rates, and write them where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     found = {
@@ -97,9 +115,12 @@ def main() -> None:
     for name, rates in found.items():
         for what, values in rates.items():
             low, high = (f"{values[bound]:,.0f}" for bound in ("low", "high"))
-            print(f"{name:17} {what:9} {values['median']:>9,.0f} tasks/s ({low} to {high})")
+            print(f"{name:17} {what:18} {values['median']:>9,.0f} tasks/s ({low} to {high})")
     if options.json:
-        made_with = {"python": platform.python_version(), "machine": platform.machine(), "hwsim": hwsim.__version__}
+        made_with = {
+            "python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count(),
+            "load": os.getloadavg(), "hwsim": hwsim.__version__,
+        }  # fmt: skip
         options.json.write_text(json.dumps({"made_with": made_with, "tasks_per_s": found}, indent=1) + "\n")
 
 

@@ -1,37 +1,74 @@
-"""The roofline of the machine at hand: products are timed, some fitted, the others predicted, and a preset written.
+"""The roofline of the machine at hand: operations are timed, some fitted, the others predicted, and a preset written.
 
-Half a dozen numbers stand against a hundred medians; what they miss shows in the products that were held out.
+Half a dozen numbers stand against a hundred medians; what they miss shows in the operations that were held out, and
+enters the ranges: those of a parameter are as wide as it takes for 90% of the fitted times to lie within what the
+device predicts. Whole training steps are timed beside it, and are fitted to nothing.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from hwsim import registry
-from hwsim.checkpoint import require_writable, write_text
-from hwsim.cost import Z95, Certainty, Quantity, op_time
+from hwsim import ops, registry
+from hwsim.arrays import Array, namespace
+from hwsim.cost import STEP_PHASES, Z95, Certainty, Quantity
+from hwsim.costing import Interval
 from hwsim.device import Device
 from hwsim.errors import ConfigError
-from hwsim.ledger import Ledger
+from hwsim.files import require_writable, write_text
+from hwsim.learning.backprop import backprop
+from hwsim.ledger import DRAWS
 from hwsim.library import times
+from hwsim.losses import LOSSES
 from hwsim.meter import Measurement, measure
-from hwsim.parameters import parameters_of
-from hwsim.timing import REPEATS, Shapes, Timing, library, processor, products, require_card, timings
+from hwsim.nn import Network
+from hwsim.optim import OPTIMIZERS, optimizer
+from hwsim.parameters import LARGEST, LEAST, parameters_of
+from hwsim.tape import HostOp
+from hwsim.timing import (
+    REPEATS,
+    Error,
+    Run,
+    Shapes,
+    Timing,
+    changed,
+    error,
+    inside,
+    library,
+    moving,
+    passes,
+    predicted,
+    processor,
+    products,
+    repeated,
+    timings,
+)
 
 PRESET = "local"  # the name that a written preset bears
 PRECISIONS = ("fp32", "fp64")
 POWER_S = 1.0  # a thousand updates of a processor's counter
+COVERED = 0.9  # of the times lie within what is predicted: what 5% and 95% promise together
+HALVINGS = 20  # of a deviation of up to FURTHEST: to 1e-5
 FURTHEST = 1e4  # times the start, up or down, that the fit may go
 UNTOLD = 1e-6  # change of all logarithmic times together by which a parameter counts as not told by them
+INTERPRETER = "Between the operations of a step the interpreter works, which is not modelled: most of a small step."
 SKIPPED = ("seed", "array", "host", "precision")  # no property of a machine
+
+
+class Passes(NamedTuple):
+    """Host operations and optimizers by name, and the arrays [m, n] that each is timed on."""
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, int], ...]
 
 
 class Target(NamedTuple):
@@ -43,8 +80,19 @@ class Target(NamedTuple):
     held_out: Shapes
     fixed: Mapping[str, Any] = {}
     capacity: str = ""  # a whole number of bytes, tried in powers of two
+    free_of_passes: tuple[str, ...] = ()
+    fitted_passes: tuple[Passes, ...] = ()
+    held_out_passes: tuple[Passes, ...] = ()
+    steps: tuple[tuple[tuple[int, ...], int], ...] = ()  # widths of an MLP, and rows
 
 
+# What each host operation takes, from x [m, n].
+PASSES: Mapping[str, tuple[HostOp, Callable[[Array], tuple[Array, ...]]]] = {
+    **{name: (op, lambda x: (x,)) for name, op in {**ops.ACTIVATIONS, "softmax": ops.softmax}.items()},
+    "bias_add": (ops.bias_add, lambda x: (x, x[0])),
+    "layer_norm": (ops.layer_norm(), lambda x: (x, x[0], x[0])),
+    "cross_entropy": (LOSSES["cross_entropy"], lambda x: (x, np.zeros(len(x), dtype=np.int64))),
+}
 ONE = Quantity(1.0, 1.0, 1.0, "within the measured rate", Certainty.MEASURED)
 TARGETS = {
     "cpu": Target(
@@ -61,6 +109,25 @@ TARGETS = {
             (100, 50, 30), (128, 96, 384), (200, 640, 160), (48, 1536, 768), (333, 333, 333), (700, 90, 1100),
         ),
         capacity="cache_bytes",
+        free_of_passes=("pass_call_s", "vector_flop_per_s", "pass_cache_bytes_per_s", "pass_memory_bytes_per_s"),
+        fitted_passes=(
+            Passes(
+                ("relu", "tanh", "bias_add", "softmax", "layer_norm", "cross_entropy", "sgd", "adam"),
+                ((1, 64), (32, 10), (32, 128), (64, 1024), (512, 1024), (1024, 2048)),
+            ),
+            Passes(("relu", "bias_add", "sgd"), ((4096, 2048),)),
+        ),
+        held_out_passes=(
+            Passes(
+                (
+                    "relu", "tanh", "bias_add", "softmax", "layer_norm", "cross_entropy", "sgd", "adam",
+                    "sigmoid", "gelu", "momentum",
+                ),
+                ((10, 30), (64, 300), (784, 128), (1000, 1100)),
+            ),
+            Passes(("relu", "bias_add", "sgd"), ((3000, 3000),)),
+        ),
+        steps=(((64, 32, 10), 32), ((64, 1024, 1024, 10), 128)),
     ),
     "gpu": Target(
         array="cupy",
@@ -79,24 +146,31 @@ TARGETS = {
 }  # fmt: skip
 
 
-class Error(NamedTuple):
-    """How far predictions are from the medians of some products: predicted / measured - 1."""
+class Step(NamedTuple):
+    """A training step: how long it took [s], and what the device says, one operation after the other."""
 
-    median: float  # of the magnitudes
-    worst: float
-    where: Timing
-    products: int
+    what: str
+    time_s: float
+    said: Interval
 
     def __str__(self) -> str:
-        return f"median {self.median:.0%}, worst {self.worst:+.0%} ({self.where}), of {self.products} products"
+        low, value, high = (f"{1e6 * each:.4g}" for each in self.said)
+        return (
+            f"A step of {self.what} took {1e6 * self.time_s:.4g} us, the model says {value} us, 90% {low} to {high} us "
+            f"(ratio {self.said.nominal / self.time_s:.2f})"
+        )
 
 
 class Fit(NamedTuple):
-    """Values of parameters with 5% and 95%, those that the timings do not tell, and a capacity."""
+    """Values of parameters with 5% and 95%, those that the timings do not tell, a capacity, and the misfit.
+
+    `misfit`: the deviation of a logarithmic time that is in every range beside what the timings leave open.
+    """
 
     quantities: dict[str, Quantity]
     untold: tuple[str, ...]
     capacity: dict[str, int]
+    misfit: float
 
 
 @dataclass(frozen=True)
@@ -106,18 +180,19 @@ class Calibration:
     name: str
     device: Device
     machine: str
-    fit: Fit
-    fitted: Error
-    held_out: Error
+    fits: tuple[Fit, ...]
+    errors: Mapping[str, Error]  # by what was timed
+    steps: tuple[Step, ...]
     spreads: tuple[float, ...]
     power: tuple[str, ...]  # what is to be said of it
 
     def __str__(self) -> str:
-        rows = [(name, *(f"{v:.4g}" for v in (q.low, q.nominal, q.high))) for name, q in self.fit.quantities.items()]
+        found = {name: q for fit in self.fits for name, q in fit.quantities.items()}
+        rows = [(name, *(f"{v:.4g}" for v in (q.low, q.nominal, q.high))) for name, q in found.items()]
         rows = [("parameter [SI]", "5%", "value", "95%"), *rows]
         lines = [f"{name:<24} {low:>12} {value:>12} {high:>12}" for name, low, value, high in rows]
-        lines += [f"{name:<24} {'':>12} {size:>12}" for name, size in self.fit.capacity.items()]
-        untold = ", ".join(self.fit.untold)
+        lines += [f"{name:<24} {'':>12} {size:>12}" for fit in self.fits for name, size in fit.capacity.items()]
+        untold = ", ".join(name for fit in self.fits for name in fit.untold)
         return "\n".join(
             [
                 f"{self.name} on {self.machine}",
@@ -125,9 +200,10 @@ class Calibration:
                 f"worst {max(self.spreads):.0%}",
                 *(["The machine is busy with other work: calibrate it while it rests."] if self.busy else []),
                 *["", *lines, ""],
-                *([f"Not told by these products, and kept as it was: {untold}"] if untold else []),
-                f"Time error on products that were fitted: {self.fitted}",
-                f"Time error on products held out:         {self.held_out}",
+                *([f"Not told by what was timed, and kept as it was: {untold}"] if untold else []),
+                *(f"Time error on {what + ':':<25} {error}" for what, error in self.errors.items()),
+                *map(str, self.steps),
+                *([INTERPRETER] if self.steps else []),
                 *self.power,
             ]
         )
@@ -193,21 +269,73 @@ def calibrate(name: str) -> Calibration:
     if known not in TARGETS:
         raise ConfigError(f"device {name!r} cannot be calibrated; can be: {', '.join(TARGETS)}")
     target = TARGETS[known]
-    if target.array == "cupy":
-        require_card()
+    namespace(target.array)  # whether there is one, before any work
     device = registry.device(name, array=target.array)
     base = fixed(device, target)
+    require_start(base, (*names_of(target), *target.free_of_passes))
     machine = f"{processor(base)}; {library(base)}"
-    shapes = (*target.fitted, *target.held_out)
-    timed = timings([changed(base, {"precision": precision}) for precision in PRECISIONS], shapes)
-    fitted = [each for each in timed if (each.op.m, each.op.k, each.op.n) in target.fitted]
-    held_out = [each for each in timed if (each.op.m, each.op.k, each.op.n) in target.held_out]
-    found = fit(target, base, fitted, f"hwsim calibrate on {machine}")
-    result = changed(base, parameters(base, found.quantities) | found.capacity)
+    variants = [changed(base, {"precision": precision}) for precision in PRECISIONS]
+    groups = {
+        "products that were fitted": [
+            run for each in variants for shape in target.fitted for run in products(each, shape)
+        ],
+        "products held out": [run for each in variants for shape in target.held_out for run in products(each, shape)],
+        "passes that were fitted": passing(variants, target.fitted_passes),
+        "passes held out": passing(variants, target.held_out_passes),
+    }
+    timed = iter(timings([run for group in groups.values() for run in group]))
+    found = {what: list(itertools.islice(timed, len(group))) for what, group in groups.items() if group}
+    result, fits = base, []
+    for what, names, capacity in (
+        ("products that were fitted", names_of(target), target.capacity),
+        ("passes that were fitted", target.free_of_passes, ""),
+    ):
+        if names:
+            fits.append(fit(result, names, found[what], f"hwsim calibrate on {machine}", capacity))
+            result = changed(result, parameters(result, fits[-1].quantities) | fits[-1].capacity)
     power, said = package_power(base) if target.array == "numpy" else ({}, ("Energy is not fitted, and is as it was.",))
     result = changed(result, {key: replace(q, source=f"{q.source} on {machine}") for key, q in power.items()})
-    errors = error(result, fitted), error(result, held_out)
-    return Calibration(name, result, machine, found, *errors, tuple(each.spread for each in timed), tuple(said))
+    return Calibration(
+        name,
+        result,
+        machine,
+        tuple(fits),
+        {what: error(result, group) for what, group in found.items()},
+        tuple(step(result, *each) for each in target.steps),
+        tuple(t.spread for group in found.values() for t in group),
+        tuple(said),
+    )
+
+
+def passing(devices: Iterable[Device], groups: Iterable[Passes]) -> list[Run]:
+    """What is timed of passes; those of one shape share their operand."""
+    runs = []
+    for device in devices:
+        for names, shapes in groups:
+            for shape in shapes:
+                x = device.asarray(np.random.default_rng(shape).standard_normal(shape))
+                for name in names:
+                    if name in OPTIMIZERS:
+                        runs.append(moving(device, optimizer(name, 1.0), x))
+                    else:
+                        op, operands = PASSES[name]
+                        runs += passes(device, op, operands(x))
+    return runs
+
+
+def step(device: Device, widths: tuple[int, ...], rows: int) -> Step:
+    """A step of stochastic gradient descent, timed and costed; what it learns does not matter."""
+    net, mover = Network(registry.model("mlp", widths), device), optimizer("sgd", 1e-3)
+    generator = np.random.default_rng([*widths, rows])
+    x, labels = device.asarray(generator.standard_normal((rows, widths[0]))), generator.integers(0, widths[-1], rows)
+
+    def once() -> None:
+        backprop(net, x, labels, LOSSES["cross_entropy"], mover)
+
+    once()
+    said = Interval.of(net.ledger.total_s(phases=STEP_PHASES, draws=DRAWS))
+    medians, _ = repeated([(once, device.xp)])
+    return Step(f"mlp {'-'.join(map(str, widths))} on {rows} rows", float(medians[0]), said)
 
 
 def fixed(device: Any, target: Target) -> Device:
@@ -220,12 +348,6 @@ def fixed(device: Any, target: Target) -> Device:
     if "dram_share" in values:
         values["dram_bytes_per_s"] = times(device.dram_bytes_per_s, device.dram_share, device.dram_bytes_per_s.key)
     return changed(device, values)
-
-
-def changed(device: Device, values: Mapping[str, Any]) -> Device:
-    """The device with other parameters."""
-    own = {name: getattr(device, name) for name in parameters_of(type(device))}
-    return type(device)(**{**own, **values})
 
 
 def parameters(base: Any, quantities: Mapping[str, Quantity]) -> dict[str, Any]:
@@ -241,43 +363,54 @@ def parameters(base: Any, quantities: Mapping[str, Quantity]) -> dict[str, Any]:
 # -- fitting -----------------------------------------------------------------------------------------------
 
 
-def predicted_s(device: Device, timed: Sequence[Timing]) -> np.ndarray[Any, Any]:
-    """What the device says that each product takes [s]."""
-    variants = {precision: changed(device, {"precision": precision}) for precision in {t.precision for t in timed}}
-    rates = {precision: Ledger().rates(variant) for precision, variant in variants.items()}
-    return np.array([op_time(variants[t.precision].uses(t.op) or {}, rates[t.precision]).time_s for t in timed])
-
-
-def error(device: Device, timed: Sequence[Timing]) -> Error:
-    """The errors of predictions."""
-    errors = predicted_s(device, timed) / np.array([t.time_s for t in timed]) - 1
-    at = int(np.argmax(np.abs(errors)))
-    return Error(float(np.median(np.abs(errors))), float(errors[at]), timed[at], len(timed))
-
-
-def fit(target: Target, base: Device, timed: Sequence[Timing], source: str) -> Fit:
+def fit(base: Device, names: Sequence[str], timed: Sequence[Timing], source: str, capacity: str = "") -> Fit:
     """Least squares of logarithms of times over logarithms of parameters, at the capacity that leaves least.
 
-    Ranges are those of the linearised fit; what is left over is taken for the scatter, misfit included.
+    Ranges are those of the linearised fit, and of the misfit: an operation differs from the model by more than the
+    parameters, which are means over operations, leave open.
     """
-    capacities: list[dict[str, int]] = [{target.capacity: 2**i} for i in range(20, 31)] if target.capacity else [{}]
-    names = (*target.free, *(f"flop_per_s.{precision}" for precision in PRECISIONS))
-    tried = [solved(changed(base, capacity), names, timed) for capacity in capacities]
+    capacities: list[dict[str, int]] = [{capacity: 2**i} for i in range(20, 31)] if capacity else [{}]
+    tried = [solved(changed(base, size), names, timed) for size in capacities]
     best = min(range(len(tried)), key=lambda i: tried[i].cost)
-    found, capacity = tried[best], capacities[best]
+    found, size = tried[best], capacities[best]
     told = np.linalg.norm(found.jac, axis=0) > UNTOLD
     j = found.jac[:, told]
     if np.linalg.matrix_rank(j) < j.shape[1]:
         raise ConfigError("the timings do not tell the parameters apart; calibrate while the machine rests")
     scatter = math.sqrt(2 * found.cost / (len(timed) - int(told.sum())))
-    half = np.minimum(Z95 * scatter * np.sqrt(np.diag(np.linalg.inv(j.T @ j))), math.log(FURTHEST))
-    quantities = {}
-    for name, log, width in zip(
-        [n for n, known in zip(names, told, strict=True) if known], found.x[told], half, strict=True
-    ):
-        low, nominal, high = (math.exp(log + sign * width) for sign in (-1, 0, 1))
-        quantities[name] = Quantity(low, nominal, high, source, Certainty.MEASURED)
-    return Fit(quantities, tuple(n for n, known in zip(names, told, strict=True) if not known), capacity)
+    deviations = scatter * np.sqrt(np.diag(np.linalg.inv(j.T @ j)))
+    known = [name for name, yes in zip(names, told, strict=True) if yes]
+    logs = dict(zip(known, zip(found.x[told], deviations, strict=True), strict=True))
+
+    def quantities(misfit: float) -> dict[str, Quantity]:
+        return {name: ranged(log, math.hypot(deviation, misfit), source) for name, (log, deviation) in logs.items()}
+
+    def holds(misfit: float) -> int:
+        return inside(changed(base, parameters(base, quantities(misfit)) | size), timed)
+
+    misfit = least_misfit(holds, len(timed))
+    return Fit(quantities(misfit), tuple(name for name in names if name not in logs), size, misfit)
+
+
+def ranged(log: float, deviation: float, source: str) -> Quantity:
+    """A lognormal quantity from the logarithm of its median, and the deviation of that."""
+    half = min(Z95 * deviation, math.log(FURTHEST))
+    low, nominal, high = (math.exp(log + sign * half) for sign in (-1, 0, 1))
+    return Quantity(low, nominal, high, source, Certainty.MEASURED)
+
+
+def least_misfit(holds: Callable[[float], int], count: int) -> float:
+    """The least deviation with which COVERED of `count` times lie within their ranges, by halving.
+
+    `holds`: how many do with a deviation. One time more than were fitted would be covered as often (split conformal
+    prediction: Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005), had nothing else been fitted.
+    """
+    needed = min(count, math.ceil(COVERED * (count + 1)))
+    low, high = 0.0, math.log(FURTHEST)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if holds(middle) >= needed else (middle, high)
+    return high
 
 
 def solved(base: Device, names: Sequence[str], timed: Sequence[Timing]) -> Any:
@@ -288,11 +421,25 @@ def solved(base: Device, names: Sequence[str], timed: Sequence[Timing]) -> Any:
 
     def residuals(logs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         tried = {name: Quantity.of(math.exp(log)) for name, log in zip(names, logs, strict=True)}
-        return np.asarray(np.log(predicted_s(changed(base, parameters(base, tried)), timed)) - measured)
+        return np.asarray(np.log(predicted(changed(base, parameters(base, tried)), timed)) - measured)
 
     start = np.array([math.log(nominal(base, name)) for name in names])
     reach = math.log(FURTHEST)
     return least_squares(residuals, start, bounds=(start - reach, start + reach), diff_step=1e-4)
+
+
+def names_of(target: Target) -> tuple[str, ...]:
+    """The names of all that is fitted."""
+    return (*target.free, *(f"flop_per_s.{precision}" for precision in PRECISIONS))
+
+
+def require_start(device: Device, names: Sequence[str]) -> None:
+    """Refuse values that no fit can start from, and go as far from as it may, with a ConfigError."""
+    low, high = LEAST * FURTHEST, LARGEST / FURTHEST
+    for name in names:
+        value = nominal(device, name)
+        if not low <= value <= high:
+            raise ConfigError(f"{name}={value:g} is no value to start a fit from; give one from {low:g} to {high:g}")
 
 
 def nominal(device: Any, name: str) -> float:
@@ -307,12 +454,12 @@ def nominal(device: Any, name: str) -> float:
 
 def package_power(device: Device) -> tuple[dict[str, Quantity], tuple[str, ...]]:
     """The power of the package while it multiplies, and while it waits, where there is a counter; what to say of it."""
-    (_, run), *_ = products(device, (1024, 1024, 1024))
+    run, *_ = products(device, (1024, 1024, 1024))
     with measure() as waiting:
         time.sleep(POWER_S)
     with measure() as working:
         while time.perf_counter() - working.start_s < POWER_S:
-            run()
+            run.once()
     found = {name: watts(m) for name, m in (("package_power_w", working), ("idle_power_w", waiting))}
     powers = {name: power for name, power in found.items() if power is not None}
     if len(powers) < 2:

@@ -1,22 +1,29 @@
-"""Checkpoints: one npz of arrays with JSON inside, written so that the file is always whole. No pickle."""
+"""Checkpoints: one npz of arrays with JSON inside, written so that the file is always whole. No pickle.
+
+A digest over the names, types, shapes and bytes of all that is inside goes with it, so that what was left out, or put
+in by somebody else, is found.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hwsim.errors import ConfigError
+from hwsim.files import beside, refusal, replacing
 
-FORMAT = "hwsim checkpoint 1"
+FORMAT = "hwsim checkpoint 2"
 META = "meta.json"
+DIGEST = "sha256"
 ZIP = b"PK"  # begins every zip file
 
 
@@ -28,7 +35,7 @@ def sole_user(path: Path) -> Iterator[None]:
     goes with it. Raises ConfigError where another run, of this process or of another, has the file, or where it cannot
     be locked.
     """
-    lock, partial = beside(path, "lock"), beside(path, "partial")
+    lock, partial = beside(real(path), "lock"), partial_checkpoint(path)
     try:
         file = opened_alone(lock)
     except BlockingIOError:
@@ -46,8 +53,13 @@ def sole_user(path: Path) -> Iterator[None]:
 
 def opened_alone(lock: Path) -> IO[bytes]:
     """A lock file that is open and locked. Raises BlockingIOError where it is locked already."""
-    import fcntl  # here, as systems other than Unix lack it, and do everything else
-
+    try:
+        import fcntl  # here, as systems other than Unix lack it, and do everything else
+    except ImportError:
+        raise ConfigError(
+            "checkpoints need file locks as Unix has them, and this system has none; train without a checkpoint, or "
+            "under Linux (on Windows: WSL)"
+        ) from None
     while True:
         file = lock.open("ab")
         try:
@@ -61,36 +73,42 @@ def opened_alone(lock: Path) -> IO[bytes]:
         file.close()  # it was removed by its last owner between the two calls
 
 
-def beside(path: Path, kind: str) -> Path:
-    """The name of a hidden file that goes with `path`."""
-    return path.with_name(f".{path.name}.{kind}")
+def real(path: Path) -> Path:
+    """The file that a name stands for, links followed: it is locked and replaced, by whatever name it is called."""
+    return Path(os.path.realpath(path))
+
+
+def partial_checkpoint(path: Path) -> Path:
+    """The name that a checkpoint has while it is written; as there is one user, the same in every run."""
+    return beside(real(path), "partial")
 
 
 def write_checkpoint(path: str | Path, arrays: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
     """Write `arrays` and `meta` (anything JSON knows) to `path`, all or nothing, for its `sole_user`.
 
-    The file is written beside `path`, flushed to the disk and then renamed, so that whoever is killed at any
-    moment finds the older whole file or the newer one. Raises ConfigError where it cannot be written.
+    Raises ConfigError where it cannot be written.
     """
     path = Path(path)
     objects = [name for name, value in arrays.items() if np.asarray(value).dtype.hasobject]
     if objects:
         raise ConfigError(f"checkpoint {path}: {', '.join(objects)} would need pickle; keep state in arrays of numbers")
-    partial = beside(path, "partial")
     text = json.dumps({"format": FORMAT, **meta}).encode()
+    inside: dict[str, Any] = {META: np.frombuffer(text, np.uint8)}
+    inside |= {name: np.asarray(value) for name, value in arrays.items()}
     try:
-        with partial.open("wb") as file:
-            np.savez(file, **{META: np.frombuffer(text, np.uint8), **arrays})
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):  # where nothing can be written, there may be nothing to remove
-            partial.unlink()
-        if not isinstance(error, OSError):
-            raise
-        kept = "; what it held before is kept" if os.path.exists(path) else ""
-        raise ConfigError(f"checkpoint {path} cannot be written: {error.strerror or error}{kept}") from None
+        with replacing(path, partial_checkpoint(path)) as file:
+            np.savez(file, **inside | {DIGEST: digest(inside)})
+    except OSError as error:
+        raise ConfigError(refusal(path, error, "checkpoint ")) from None
+
+
+def digest(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:
+    """32 bytes that tell arrays apart, by their names, types, shapes and bytes."""
+    hashed = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        hashed.update(f"{name} {array.dtype.str} {array.shape}\n".encode() + array.tobytes())
+    return np.frombuffer(hashed.digest(), np.uint8)
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -106,6 +124,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
             raise ConfigError(f"checkpoint {path} cannot be read: it is no npz file, or only half of one")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
+        said = bytes(arrays.pop(DIGEST, b""))
+        genuine = said == bytes(digest(arrays))
         text = bytes(arrays.pop(META, b""))
         meta = json.loads(text) if text else None
     except ConfigError:
@@ -115,42 +135,6 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         made = f"its format is {meta.get('format')!r}" if isinstance(meta, dict) else f"it has no {META}"
         raise ConfigError(f"checkpoint {path} was not written by this version of hwsim: {made}, wanted {FORMAT!r}")
+    if not genuine:
+        raise ConfigError(f"checkpoint {path} is not whole: its content is not that of its digest")
     return arrays, meta
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write a result. Raises ConfigError where it cannot be written."""
-    try:
-        require_writable(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None
-
-
-def require_writable(path: str | Path) -> Path:
-    """`path`, if a file can be written there. Raises ConfigError before any work is done for it."""
-    path = Path(path)
-    if os.path.isdir(path):
-        raise ConfigError(f"{path} is a folder; give a file to write")
-    folder = path.parent
-    if not os.path.isdir(folder):
-        raise ConfigError(f"{path} cannot be written: there is no folder {folder}")
-    try:
-        if not exists(path):  # permissions do not tell what a file system takes: make a file
-            tempfile.NamedTemporaryFile(dir=folder, prefix=".hwsim-").close()
-        elif path.is_file():
-            path.open("ab").close()
-        elif not os.access(path, os.W_OK):  # a pipe or a device, which must not be opened twice
-            raise PermissionError(13, "no permission")
-    except (OSError, ValueError) as error:  # ValueError: a null character, or one that the file system has no code for
-        why = error.strerror if isinstance(error, OSError) else None
-        raise ConfigError(f"{path} cannot be written: {why or error}") from None
-    return path
-
-
-def exists(path: Path) -> bool:
-    """Whether there is a file. Raises OSError or ValueError for what cannot be the name of one."""
-    try:
-        os.stat(path)
-    except FileNotFoundError:
-        return False
-    return True

@@ -16,7 +16,6 @@ import typer
 
 from hwsim import __version__, data, registry
 from hwsim.arguments import device_names, model_and_data, numbers, output, say, writable
-from hwsim.checkpoint import require_writable
 from hwsim.commands import Commands
 from hwsim.errors import ConfigError, HwsimError, Interrupted, TrainingError
 from hwsim.learning import RULES
@@ -74,6 +73,9 @@ def main() -> None:
             raise SystemExit(1) from None
         what = error.filename or "the output cannot be written"
         print(f"hwsim: {what}: {error.strerror or error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except MemoryError as error:
+        print(f"hwsim: more memory is needed than there is ({error or 'none is left'}); take less", file=sys.stderr)
         raise SystemExit(2) from None
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
@@ -226,7 +228,7 @@ def train(
     from hwsim.nn import Network
     from hwsim.report.runs import bill_text, deployment_text, heading, run_text, seeds_text
     from hwsim.report.units import title_of
-    from hwsim.train import fit, loss_for, model_text, most_frequent_class_share
+    from hwsim.train import fit, loss_for, model_text, most_frequent_class_share, require_fit
 
     if seeds < 1:
         raise ConfigError(f"seeds {seeds}: needs a whole number from 1")
@@ -236,7 +238,7 @@ def train(
         raise ConfigError(f"ages {ages!r} of what? give --deploy DEVICE with --ages")
     if undo and (rule != "leapfrog" or deploy is not None):
         raise ConfigError("--undo goes back to the first weights: give it with --rule leapfrog, and without --deploy")
-    writable(json_path)
+    writable({"--json": json_path, "--checkpoint": checkpoint})
     network, dataset, recipe = model_and_data(model, data_name)
     chosen = {
         "epochs": epochs, "batch": batch, "learning_rate": learning_rate, "optimizer": optimizer, "loss": loss,
@@ -247,6 +249,7 @@ def train(
     if undo:
         require_exact([substrate])
     if deploy is not None:
+        require_fit(network, dataset, substrate, loss_for(dataset, settings.get("loss")))
         target, ages_s = registry.device(deploy), ages_in(AGES if ages is None else ages)
         require_ageing(Network(network, substrate, shape_only=True), dataset, target, tuple(ages_s.values()))
     keeping: dict[str, Any] = {"checkpoint": checkpoint, "checkpoint_every": checkpoint_every, "resume": resume}
@@ -307,7 +310,12 @@ def compare(
     figure_path: Annotated[Path, typer.Option("--figure", help="Draw the figure into this file.")] = Path(
         "hwsim-compare.png"
     ),
-    schedule: Annotated[str | None, typer.Option(help="'pipelined': also a step with tiles and host at once.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="'pipelined': also a step in micro-batches, tiles and host at once.")
+    ] = None,
+    share: Annotated[
+        str | None, typer.Option(help="What the tiles share then: NAME=UNITS, or NAME for one bank; adc=8,adc_back=8.")
+    ] = None,
 ) -> None:
     """Train one network on many devices and print what each reaches, at what cost, and why.
 
@@ -315,21 +323,22 @@ def compare(
     """
     from hwsim.compare import DEFAULT_DEVICES
     from hwsim.compare import compare as run_comparison
+    from hwsim.pipeline import shares_in
     from hwsim.report.figure import require_drawable
     from hwsim.report.gantt import chart_path, written
 
-    paths = [csv_path, html_path, require_drawable(figure_path)]
-    for path in (*paths, chart_path(figure_path) if schedule is not None else None):
-        if path is not None:
-            require_writable(path)
-    writable(json_path)
+    if share is not None and schedule is None:
+        raise ConfigError(f"share {share!r} in what? give --schedule pipelined with --share")
+    shared = None if share is None else shares_in(share)
+    results = {"--json": json_path, "--csv": csv_path, "--html": html_path, "--figure": require_drawable(figure_path)}
+    writable(results | {"the chart of the schedule": chart_path(figure_path) if schedule is not None else None})
     network, dataset, recipe = model_and_data(model, data_name)
     settings = {key: value for key, value in recipe.items() if key in ("epochs", "batch", "optimizer")}
     if "learning_rate" in recipe:
         settings["learning_rates"] = (recipe["learning_rate"],)
     if learning_rates is not None:
         settings["learning_rates"] = numbers(learning_rates, "learning rates")
-    asked = {"epochs": epochs, "batch": batch, "optimizer": optimizer, "schedule": schedule}
+    asked = {"epochs": epochs, "batch": batch, "optimizer": optimizer, "schedule": schedule, "shared": shared}
     settings |= {key: value for key, value in asked.items() if value is not None}
     chosen = device_names(devices) if devices is not None else DEFAULT_DEVICES
     result = run_comparison(

@@ -21,12 +21,22 @@ from hwsim.errors import ConfigError, TrainingError
 from hwsim.ledger import DRAWS, Interval, Ledger
 from hwsim.nn import Model, Network
 from hwsim.optim import optimizer as make_optimizer
-from hwsim.pipeline import pipelined
+from hwsim.pipeline import steps_of
 from hwsim.progress import progress_bar
 from hwsim.report.comparison import Comparison
 from hwsim.report.units import plural
 from hwsim.run import Run, made_with
-from hwsim.train import check_settings, fit, model_text, most_frequent_class_share, one_device, require_objects
+from hwsim.schedule import Shared
+from hwsim.train import (
+    check_settings,
+    fit,
+    loss_for,
+    model_text,
+    most_frequent_class_share,
+    one_device,
+    require_fit,
+    require_objects,
+)
 
 FORMAT = 1  # of the JSON
 LEARNING_RATES = (0.1, 0.3, 1.0, 3.0)  # tried on the validation split for every row alike
@@ -75,6 +85,7 @@ def compare(
     target: float | None = None,
     boundary: Boundary | None = None,
     schedule: str | None = None,
+    shared: Shared | None = None,
     progress: bool | None = False,
 ) -> Comparison:
     """Train `model` on `data` with each device and account for every joule, under the rules of a fair comparison.
@@ -83,9 +94,10 @@ def compare(
     validation split, with the first seed and equal trials. `target`: the validation accuracy that the headline
     counts joules to; None: what exact arithmetic reaches at its last epoch, mean over the seeds, less two points.
     Each row is trained a second time with only its last layer trained, as a control, with trials of its own. Where
-    training diverges, the row says so. `schedule`: "pipelined" to schedule a step of each device too, tiles and host
-    side by side (None: operations one after the other). `progress`: whether to show a bar (None: on a terminal, and
-    elsewhere a line on standard error that says how much there is to do).
+    training diverges, the row says so. `schedule`: "pipelined" to schedule a step of each device too, in micro-batches
+    that go through tiles and host side by side (None: operations one after the other), in which the tiles of each share
+    units of the components in `shared` (see hwsim.schedule.schedule); steps do not overlap. `progress`: whether to show
+    a bar (None: on a terminal, and elsewhere a line on standard error that says how much there is to do).
 
     Raises ConfigError or ShapeError before any training where a setting is out of range or shapes do not fit, and
     TrainingError where exact arithmetic diverges at every learning rate, so that there is no target.
@@ -96,12 +108,15 @@ def compare(
     )
     named = placed(devices)
     check(settings)
+    for device in named.values():
+        require_fit(model, data, device, loss_for(data))
     if schedule not in (None, PIPELINED):
         raise ConfigError(f"no schedule {schedule!r}; known: {PIPELINED}, or none for one operation after the other")
-    scheduled = {
-        name: pipelined(model, data, device, batch=settings.batch, optimizer=optimizer).as_dict()
-        for name, device in (named.items() if schedule is not None else ())
-    }  # before training: what it refuses costs no more than that
+    if shared and schedule is None:
+        raise ConfigError(f"tiles share {', '.join(shared)} in a schedule only; ask for schedule={PIPELINED}")
+    to_schedule = steps_of(  # before training: what it refuses costs no more than that
+        model, data, named if schedule is not None else {}, batch=settings.batch, optimizer=optimizer, shared=shared
+    )
     boundary = boundary or standard_boundary()
     exact_name = next((name for name, device in named.items() if device.spec == "ideal"), None)
     jobs = (len(named) + (exact_name is None)) * 2 * (len(settings.learning_rates) + seeds - 1)
@@ -149,7 +164,10 @@ def compare(
             "excluded": {name: list(type(device).excluded) for name, device in named.items()},
             "rows": rows,
             "summary": summary,
-            "schedule": scheduled,
+            "schedule": {
+                name: step.quickest(ledger_of(trained[name].full.trained)).as_dict()
+                for name, step in to_schedule.items()
+            },
             "filled": [] if card is None else [filled_card(model, data, *card, optimizer, boundary)],
         }
     )
@@ -289,6 +307,11 @@ def merged(runs: Sequence[Run]) -> tuple[Ledger, int]:
     for run in runs:
         ledger.merge(run.ledger)
     return ledger, sum(run.steps for run in runs)
+
+
+def ledger_of(runs: Sequence[Run]) -> Ledger | None:
+    """One ledger of all `runs`; None for none."""
+    return merged(runs)[0] if runs else None
 
 
 def seed_row(name: str, row: Row, i: int, exact: Row, goal: float, bills: Bills) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -30,6 +30,9 @@ class Kind(StrEnum):
     UPDATE_OUTER = "update_outer"
     RELEASE = "release"
     PRODUCT = "product"
+
+
+EVERY_KIND = frozenset(Kind)
 
 
 class Phase(StrEnum):
@@ -198,6 +201,7 @@ class Component:
     area_mm2: Quantity | float | None = None  # per unit [mm2]
     node_nm: float | None = None  # CMOS node that its digital energy scales from [nm]; None: does not scale
     holds: bool = False  # its static power keeps what its actions set, and goes with them: recorded over expected
+    of_tile: Collection[Kind] = ()  # products during which its time (of a wait, a clock) is each tile's own
 
     def __post_init__(self) -> None:
         for field in fields(self):

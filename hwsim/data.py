@@ -31,6 +31,7 @@ from hwsim.errors import DataError
 SPLITS = ("train", "validation", "test")
 ARRAYS = tuple(f"{part}_{split}" for split in SPLITS for part in "xy")
 REQUIRED = {"x_train", "y_train", "x_test", "y_test"}  # of a file; a validation split is carved where missing
+MOST_CLASSES = 2**20  # the largest vocabularies and label sets have a quarter of a million; more is a mistake
 WINDOW = 64  # characters in one sample of the corpus
 IDX_NAME = re.compile(r"(.*?)[-_.]?(train|t10k|test)-(images|labels)[-.]idx[13]-ubyte(\.gz)?")
 NAMES = {
@@ -78,6 +79,12 @@ class Dataset:
             little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
             digest.update(f"{key} {array.dtype.name} {array.shape}\n".encode() + little.tobytes())
         object.__setattr__(self, "sha256", digest.hexdigest())
+
+    @property
+    def tokens(self) -> int:
+        """One more than the largest token id; 0 where inputs are real values."""
+        inputs = [getattr(self, f"x_{split}") for split in SPLITS]
+        return max(int(x.max()) + 1 for x in inputs) if inputs[0].dtype.kind == "i" else 0
 
     @property
     def features(self) -> int:
@@ -150,8 +157,10 @@ def _splits(where: str, given: Mapping[str, Any], classes: int | None = None, pa
     if classes is None:
         labels = [raw[f"y_{split}"] for split in have if split != "test"]
         classes = 0 if labels[0].dtype.kind == "f" else max(2, *(int(y.max()) + 1 for y in labels))
-    if classes < 0 or classes == 1:
-        raise DataError(f"{where}: {classes} classes asked for; allowed: 2 or more, or 0 for targets")
+    if classes < 0 or classes == 1 or classes > MOST_CLASSES:
+        raise DataError(
+            f"{where}: {classes} classes asked for or in its labels; allowed: 2 to {MOST_CLASSES}, or 0 for targets"
+        )
     for split in have:
         _check(where, split, raw, classes)
     rows = len(raw["x_train"])
@@ -200,6 +209,8 @@ def _check(where: str, split: str, raw: Mapping[str, NDArray[Any]], classes: int
     tokens = _kind(x) == "token ids"
     if tokens and x.min() < 0:
         raise DataError(f"{where}: x_{split} holds {np.count_nonzero(x < 0)} token ids below 0")
+    if tokens and x.max() >= MOST_CLASSES:
+        raise DataError(f"{where}: x_{split} holds token ids up to {x.max()}; allowed: 0..{MOST_CLASSES - 1}")
     if classes and (y.dtype.kind == "f" or (y.ndim > 1 and not (tokens and y.shape == x.shape))):
         wanted = "integers [samples]; take the argmax of one-hot rows, or classes=0 for real-valued targets"
         raise DataError(f"{where}: y_{split} is {y.dtype} {y.shape}; class labels are {wanted}")

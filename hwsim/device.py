@@ -47,6 +47,7 @@ class Device(ABC):
     presets_path: ClassVar[Path | None] = None  # a TOML of named parameter sets beside the device
     default_preset: ClassVar[str | None] = None
     excluded: ClassVar[tuple[str, ...]] = ()  # what its joules leave out, printed under every comparison
+    erasing: ClassVar[tuple[str, ...]] = ()  # components an action of which erases a bit: what garbage is discarded by
     exact_updates: ClassVar[bool] = False  # whether update(-step) takes update(step) back bit for bit
 
     seed: int = parameter(0, doc="seed of every noise stream", low=0)
@@ -70,6 +71,7 @@ class Device(ABC):
 
     def __post_init__(self) -> None:
         hints = hints_of(type(self))
+        namespace(self.array)  # whether it is there, and CuPy has a card, before any work
         for field in parameters_of(type(self)).values():
             value = getattr(self, field.name)
             if not isinstance(value, Device):
@@ -235,6 +237,9 @@ class Device(ABC):
     def update_outer(self, tile: Tile, x: Array, dy: Array, scale: float) -> None:
         """w += scale x'dy in place, for devices whose `activity` answers UPDATE_OUTER."""
         raise DeviceError(f"{self.spec} answers UPDATE_OUTER but does not define update_outer")
+
+    def require_moves(self, *, in_place: bool) -> None:
+        """Refuse, with a DeviceError, a run whose optimizer moves weights so: in place, or by steps of its own."""
 
     def release(self, tile: Tile) -> None:
         """What the newest forward that is still held left behind is no longer needed."""

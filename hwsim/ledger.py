@@ -14,6 +14,7 @@ from hwsim import costing
 from hwsim.cost import Component, Elementwise, Kind, Op, Phase, Product, Quantity, Rates, Use, Value
 from hwsim.costing import DRAWS, Costing, Interval, Row, TimeRow, grouped
 from hwsim.errors import ConfigError
+from hwsim.files import write_text
 
 __all__ = ["DRAWS", "Cell", "Costed", "Interval", "Ledger", "Row", "TileShape", "TimeRow"]
 
@@ -262,13 +263,13 @@ class Ledger:
         read = Ledger()
         try:
             for layer, phase, label, tag, fields, calls in data["calls"]:
-                read.calls[Cell(layer, Phase(phase), devices[label], op_from_list(tag, fields))] += int(calls)
+                read.calls[Cell(layer, Phase(phase), devices[label], op_from_list(tag, fields))] += at_least(1, calls)
             for layer, phase, label, tag, fields, counts in data["actual"]:
-                read.actual[Cell(layer, Phase(phase), devices[label], op_from_list(tag, fields))] = dict(counts)
+                read.actual[Cell(layer, Phase(phase), devices[label], op_from_list(tag, fields))] = amounts(counts)
             for label, name, stack, k, n in data["tiles"]:
                 read.tiles[devices[label], name] = TileShape(stack, k, n)
             read.live_bits.update({devices[label]: bits for label, bits in data["live_bits"].items()})
-            read.peak_bits.update({devices[label]: bits for label, bits in data["peak_bits"].items()})
+            read.peak_bits.update({devices[label]: at_least(0, bits) for label, bits in data["peak_bits"].items()})
         except KeyError as error:
             raise ConfigError(f"ledger: {error} is missing; given devices: {sorted(devices)}") from None
         except (TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -277,8 +278,8 @@ class Ledger:
         self.live_bits, self.peak_bits = read.live_bits, read.peak_bits
 
     def to_json(self, path: str | Path) -> None:
-        """Write the calls to a file; `from_json` reads them back."""
-        Path(path).write_text(json.dumps(self.as_dict()))
+        """Write the calls to a file, all or nothing; `from_json` reads them back. Raises ConfigError."""
+        write_text(path, json.dumps(self.as_dict()))
 
     @classmethod
     def from_json(cls, path: str | Path, devices: Mapping[str, Any]) -> Ledger:
@@ -331,3 +332,18 @@ def plain(count: Any) -> float | int:
     """A recorded count as a Python number; here a card is synchronised."""
     number = float(count)
     return int(number) if number.is_integer() else number
+
+
+def at_least(least: int, value: Any) -> int:
+    """A whole number that was read. Raises ValueError for anything else."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{value!r} where a whole number from {least} is needed")
+    return value
+
+
+def amounts(counts: Mapping[str, Any]) -> dict[str, Any]:
+    """Counts by component that were read. Raises ValueError or TypeError for what is none."""
+    for name, count in counts.items():
+        if not 0 <= count < math.inf:
+            raise ValueError(f"{count!r} actions of {name}, where a finite number from 0 is needed")
+    return dict(counts)

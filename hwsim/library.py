@@ -122,9 +122,10 @@ def _quantity(table: Mapping[str, Any], path: Path, name: str) -> tuple[Quantity
     numbers = [table.get(key) for key in ("low", "nominal", "high")]
     if any(isinstance(number, bool) or not isinstance(number, int | float) for number in numbers):
         raise ConfigError(f"{where}: needs numbers low, nominal and high, or nominal and exact = true")
-    if table.get("unit", "") not in UNITS:
+    asked = table.get("unit", "")
+    if not isinstance(asked, str) or asked not in UNITS:
         raise ConfigError(
-            f"{where}: unknown unit {table['unit']!r}; known: {', '.join(PREFIXED)} with a prefix "
+            f"{where}: unknown unit {asked!r}; known: {', '.join(PREFIXED)} with a prefix "
             f"{' '.join(prefix for prefix in PREFIXES if prefix)}, and 1, %, K, dB, dB/cm, rad, mm2, um2"
         )
     source, note = table.get("source"), table.get("note", "")
@@ -132,12 +133,12 @@ def _quantity(table: Mapping[str, Any], path: Path, name: str) -> tuple[Quantity
         raise ConfigError(f"{where}: needs a source: where the number comes from")
     if table.get("certainty") not in tuple(Certainty):
         raise ConfigError(f"{where}: certainty is {table.get('certainty')!r}; needs one of {', '.join(Certainty)}")
-    factor, unit = UNITS[table.get("unit", "")]
-    low, nominal, high = (float(number) * factor for number in numbers if number is not None)
+    factor, unit = UNITS[asked]
     full_source, certainty = f"{source}; {note}" if note else source, Certainty(table["certainty"])
     try:
+        low, nominal, high = (float(number) * factor for number in numbers if number is not None)
         return Quantity(low, nominal, high, full_source, certainty, f"{path.stem}/{name}"), unit
-    except ConfigError as error:
+    except (ConfigError, OverflowError) as error:  # OverflowError: a whole number beyond any float
         raise ConfigError(f"{where}: {error}") from None
 
 

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Self
 from hwsim.errors import ConfigError, HwsimError
 
 POWERCAP = Path("/sys/class/powercap")  # Linux, Documentation/power/powercap/powercap.rst
+CARDS = Path("/proc/driver/nvidia/gpus")  # a folder for every card: NVIDIA's README of the Linux driver (recalled)
 RAPL_PERIOD_S = 1e-3  # between two updates: Intel SDM vol. 3, "Platform Specific Power Management Support" (recalled)
 RAPL_STEP_J = 2.0**-14  # energy status unit of most processors, 61 uJ: Intel SDM vol. 3 (recalled); others 15.3 uJ
 NVML_PERIOD_S = 0.1  # the slow end of the 20-100 ms in PETSc's manual page PetscLogGpuEnergyMeter (read)
@@ -176,14 +177,13 @@ def nvml() -> tuple[list[Counter], list[Unavailable], ModuleType | None]:
             card = pynvml.nvmlDeviceGetHandleByIndex(index)
             name = pynvml.nvmlDeviceGetName(card)
             title = f"card {index}, {name.decode() if isinstance(name, bytes) else name}"
-            read = partial(millijoules, pynvml, card)
+            counter = Counter("NVML", title, partial(millijoules, pynvml, card), NVML_PERIOD_S, NVML_STEP_J)
             try:
-                read()
+                counter.read_j()
             except pynvml.NVMLError as error:
                 why = f"{title} has no energy counter ({error})"
-                missing.append(Unavailable("NVML", why, "cards count energy from Volta (2017) on"))
-                continue
-            counters.append(Counter("NVML", title, read, NVML_PERIOD_S, NVML_STEP_J))
+                counter.failure = Unavailable("NVML", why, "cards count energy from Volta (2017) on")
+            counters.append(counter)
     except pynvml.NVMLError as error:
         missing.append(Unavailable("NVML", f"the driver does not list its cards ({error})", "see: nvidia-smi"))
     if not counters and not missing:
@@ -202,14 +202,25 @@ def synchronize(xp: Any) -> None:
         xp.cuda.Device().synchronize()
 
 
+def cards_of_cupy() -> int:
+    """How many cards CuPy finds, if it is loaded; its errors are those of the driver."""
+    cupy: Any = sys.modules.get("cupy")
+    return int(cupy.cuda.runtime.getDeviceCount()) if hasattr(cupy, "cuda") else 0
+
+
+def card_is_there() -> bool:
+    """Whether the system or CuPy knows an NVIDIA card, NVML or not."""
+    try:
+        return any(CARDS.glob("*")) or cards_of_cupy() > 0
+    except Exception:  # CuPy finds no driver, and so no card
+        return False
+
+
 def waited_for_cards() -> list[Unavailable]:
     """Wait for work that CuPy has queued, if it is loaded and has a card; why that could not be waited for."""
-    cupy: Any = sys.modules.get("cupy")
-    if not hasattr(cupy, "cuda"):
-        return []
     try:
-        if cupy.cuda.runtime.getDeviceCount() > 0:  # without a card, to synchronize is an error
-            synchronize(cupy)
+        if cards_of_cupy():  # without a card, to synchronize is an error
+            synchronize(sys.modules["cupy"])
     except Exception as error:  # drivers fail in ways of their own, and the work must go on
         return [Unavailable("CuPy", f"what it has queued cannot be waited for ({error})", "see: nvidia-smi")]
     return []
@@ -221,21 +232,23 @@ def waited_for_cards() -> list[Unavailable]:
 class Measurement:
     """Seconds and joules of the block that it surrounds; it may be used again, and inside another one.
 
-    Counters count the whole package or card, whoever uses it. What CuPy has queued is waited for, at either end. The
-    error of a reading is that of sampling alone: RAPL is an estimate on some processors and blurred where energy
-    filtering is on (INTEL-SA-00389), and cards of 2020 to 2024 look at their power for a part of the time only (Yang et
-    al., Part-time power measurements, SC 2024).
+    Counters count the whole package or card, whoever uses it; a card that is there and is not read leaves the joules
+    incomplete, as a counter that fails does. What CuPy has queued is waited for, at either end. The error of a reading
+    is that of sampling alone: RAPL is an estimate on some processors and blurred where energy filtering is on
+    (INTEL-SA-00389), and cards of 2020 to 2024 look at their power for a part of the time only (Yang et al., Part-time
+    power measurements, SC 2024).
     """
 
     def __init__(self) -> None:
         self._counters: list[Counter] = []
         self._missing: list[Unavailable] = []
+        self._unread: list[Unavailable] = []  # cards, where there are any
         self._library: ModuleType | None = None
         self._watch: threading.Thread | None = None
         self._stop = threading.Event()
         self.start_s = 0.0
         self._time_s: float | None = None
-        self._counted: tuple[Reading | Unavailable, ...] = ()  # of every counter that there is
+        self._counted: tuple[Reading | Unavailable, ...] = ()  # of every counter, and every card, that there is
         self._results: tuple[Reading | Unavailable, ...] = ()  # the same, and what there is no counter of
 
     def __enter__(self) -> Self:
@@ -243,7 +256,7 @@ class Measurement:
             raise ConfigError("this meter runs already; inside its block, take another: with hwsim.measure() as inner")
         processors, no_processors = rapl()
         cards, no_cards, self._library = nvml()
-        self._counters, self._missing = processors + cards, no_processors + no_cards
+        self._counters, self._missing, self._unread = processors + cards, no_processors, no_cards
         self._time_s, self._results, self._stop = None, (), threading.Event()
         try:
             self._missing += waited_for_cards()
@@ -265,7 +278,9 @@ class Measurement:
             for counter in self._counters:
                 counter.sample()
             self._counted = tuple(counter.result(self._time_s) for counter in self._counters)
-            self._results = (*self._counted, *self._missing, *late)
+            self._results = (*self._counted, *self._missing, *self._unread, *late)
+            if card_is_there():
+                self._counted += tuple(self._unread)
         finally:
             self._close()
 
@@ -318,7 +333,7 @@ class Measurement:
 
     @property
     def complete(self) -> bool:
-        """Whether there is a counter, and each one answered: what some of them counted is not the whole."""
+        """Whether there is a counter, and each one answered, and each card: what some counted is not the whole."""
         return bool(self.readings) and not self._failed
 
     @property

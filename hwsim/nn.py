@@ -10,7 +10,8 @@ A model asks the network for what it needs by name, and the same lines run on ar
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+import os
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -29,6 +30,10 @@ from hwsim.initial import zeros as zeros
 from hwsim.ledger import Ledger
 from hwsim.tape import HostOp, Parameter, Sink, Tape, Value
 from hwsim.tile import Activation, Tile
+
+MOST_PLACED = 50_000  # tiles and parameters: a transformer of a thousand layers has a third of that
+LARGEST_SIZE = 2**63 - 1  # of an axis: what an int64 holds
+BYTES = 8  # of a weight and its gradient in float32, which are there at once
 
 
 class Model(Protocol):
@@ -107,6 +112,8 @@ class Network:
         given = asked_for if values is None else {name: tuple(value.shape) for name, value in values.items()}
         if given != asked_for:
             raise ConfigError(f"values of shapes {given} to start from; the network needs {asked_for}")
+        if not shape_only:
+            require_memory(asked_for.values())
         self.frozen = frozenset(layer for layer in layers if not set(enclosing_layers(layer)).isdisjoint(frozen))
         self.ledger = ledger if ledger is not None else Ledger()
         self.tape = Tape(self.ledger)
@@ -255,6 +262,12 @@ class Network:
                 count += math.prod(item.shape if isinstance(item, Tile) else item.data.shape)
         return count
 
+    def require_finite(self) -> None:
+        """Refuse what entered a tile since the last call and was not finite, where that was not looked at yet."""
+        for item in self.placed.values():
+            if isinstance(item, Tile):
+                item.require_finite()
+
     def save(self) -> dict[str, Any]:
         """All state as host arrays and integers, by name."""
         saved: dict[str, Any] = {}
@@ -282,14 +295,26 @@ class Network:
     # -- inside --------------------------------------------------------------------------------------------
 
     def _require_same(self, name: str, item: Tile | Parameter | Activation, saved: Mapping[str, Any]) -> None:
-        """Refuse saved state of something else with a ConfigError, before anything is overwritten."""
-        now = {"data": item.data} if isinstance(item, Parameter) else {f"state/{k}": v for k, v in item.state.items()}
+        """Refuse saved state of something else with a ConfigError, before anything is overwritten.
+
+        What a device adds while it is used, and streams that are drawn from later, may be there too.
+        """
+        now = {"data": item.data} if isinstance(item, Parameter) else item.save()
         if now and not saved:
             raise ConfigError(f"the saved network lacks {name!r}; it is another network's")
         for key, value in now.items():
-            shape, saved_shape = getattr(value, "shape", ()), getattr(saved.get(key, value), "shape", ())
+            if key not in saved:
+                raise ConfigError(f"the saved network lacks {key!r} of {name!r}")
+            (shape, kind), (saved_shape, saved_kind) = shape_and_type(value), shape_and_type(saved[key])
             if shape != saved_shape:
                 raise ConfigError(f"{name!r} was saved with shape {saved_shape}, this network's has {shape}")
+            if kind != saved_kind:
+                raise ConfigError(f"{key!r} of {name!r} was saved as {saved_kind}, this network's is {kind}")
+        for key, value in saved.items():
+            if key.startswith("drawn/") and not int(value) >= 0:
+                raise ConfigError(f"{key!r} of {name!r} was saved as {value!r}; needs a number of draws")
+        if isinstance(item, Parameter) and len(saved) > 1:
+            raise ConfigError(f"{name!r} was saved with {', '.join(saved)}, this network's has data alone")
 
     def _get(self, name: str, kind: str, shape: tuple[int, ...], initial: Initial | None) -> Any:
         layer = self.path
@@ -298,6 +323,10 @@ class Network:
         if item is None:
             if self._declared is None:
                 raise ConfigError(f"the model asks for {full!r}, which it did not ask for when it was placed")
+            if len(self._declared) == MOST_PLACED:
+                raise ConfigError(f"the model has more than {MOST_PLACED} tiles and parameters; take fewer layers")
+            if max(shape, default=0) > LARGEST_SIZE:
+                raise ConfigError(f"{full!r} has a side of more than {LARGEST_SIZE}; take a smaller network")
             asked = self._declared[full] = _Declared(layer, kind, shape, initial)
             item = self.placed[full] = self._place(full, asked, shape_only=True)
         return item
@@ -315,6 +344,26 @@ class Network:
             if asked.kind == "tile":
                 return device.program(data, name=name, ledger=ledger)
             return Parameter(name, asked.layer, device, data if shape_only else device.asarray(data).copy(), ledger)
+
+
+def require_memory(shapes: Iterable[tuple[int, ...]]) -> None:
+    """Refuse arrays that this machine's memory cannot hold, with a ConfigError.
+
+    Systems that do not tell how much there is (Windows) do not promise more either: there the allocation fails.
+    """
+    needed = BYTES * sum(map(math.prod, shapes))
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
+    if needed > there:
+        raise ConfigError(
+            f"the network's weights and gradients take {needed / 1e9:.3g} GB, and this machine has {there / 1e9:.3g} "
+            "GB of memory; take a smaller network, or cost it from shapes alone"
+        )
+
+
+def shape_and_type(value: Any) -> tuple[tuple[int, ...], str]:
+    """Of an array, which stays on its card, or of a number as NumPy keeps it."""
+    array = value if hasattr(value, "dtype") else np.asarray(value)
+    return tuple(array.shape), str(array.dtype)
 
 
 def enclosing_layers(layer: str) -> list[str]:

@@ -125,9 +125,18 @@ class Optimizer(ABC):
         """State as host arrays and integers."""
         return {name: to_host(value).copy() for name, value in self.state.items()}
 
-    def load(self, saved: Mapping[str, Any]) -> None:
-        """Take over what `save` returned."""
+    def load(self, saved: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]] | None = None) -> None:
+        """Take over what `save` returned; with the `shapes` of all that is moved, what belongs to that alone.
+
+        Raises ConfigError for other names, parts that are missing, other shapes, and values that are no numbers.
+        """
+        if shapes is not None:
+            require_kept(saved, {name: self.keeps(shape) for name, shape in shapes.items()})
         self.state = {name: value.copy() for name, value in saved.items()}
+
+    def keeps(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """What is kept of an array of this shape that has been moved: shapes by what follows its name."""
+        return {}
 
 
 class SGD(Optimizer):
@@ -158,6 +167,10 @@ class SGD(Optimizer):
         gradient *= -self.learning_rate
         return gradient
 
+    def keeps(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """With momentum, the running sum."""
+        return {"": shape} if self.momentum else {}
+
     def charge(self, ledger: Ledger, device: Device, target: Target, size: int) -> None:
         """Momentum reads and writes its running sum; a host array also reads and writes itself."""
         if self.momentum:
@@ -187,6 +200,10 @@ class Adam(Optimizer):
         scale = -self.learning_rate / (1 - self.beta1**count)
         return scale * mean / (xp.sqrt(square / (1 - self.beta2**count)) + self.epsilon)
 
+    def keeps(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """Both means, and how many gradients they are of."""
+        return {"|mean": shape, "|square": shape, "|count": ()}
+
     def charge(self, ledger: Ledger, device: Device, target: Target, size: int) -> None:
         """Twelve flops a value: reads gradient, mean and square, writes mean, square and step."""
         self.work(ledger, device, "adam", size, flops=12, read=3, written=3)
@@ -213,3 +230,17 @@ def optimizer(name: str, learning_rate: float) -> Optimizer:
 def name_of(target: Target) -> str:
     """The name that optimizer state is kept by."""
     return f"{target[0].name}/{target[1]}" if isinstance(target, tuple) else target.name
+
+
+def require_kept(saved: Mapping[str, Any], kept: Mapping[str, Mapping[str, tuple[int, ...]]]) -> None:
+    """Refuse state that is not what is `kept` by name; of what no gradient came yet, there is none. ConfigError."""
+    known = {name + part: shape for name, parts in kept.items() for part, shape in parts.items()}
+    if strays := sorted(set(saved) - set(known)):
+        raise ConfigError(f"the optimizer keeps no {', '.join(strays)}")
+    for name, parts in kept.items():
+        there = [part for part in parts if name + part in saved]
+        if there and len(there) < len(parts):
+            raise ConfigError(f"of {name!r} the optimizer was saved with {', '.join(there)} of {', '.join(parts)}")
+    for name, value in saved.items():
+        if tuple(value.shape) != known[name] or value.dtype.kind not in "fiu":
+            raise ConfigError(f"optimizer state {name!r} is {value.dtype} {value.shape}; needs numbers {known[name]}")

@@ -91,7 +91,7 @@ def load(group: str, what: str, name: str) -> Any:
         raise DeviceError(unknown(what, name, points))
     try:
         return points[name].load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a module may end the program as it is imported
         raise PluginError(
             f"{what} {name!r} ({points[name].value}) could not be imported: {type(error).__name__}: {error}"
         ) from error
@@ -120,7 +120,7 @@ def load_file(text: str) -> Any:
         sys.modules[module_name] = module
         try:
             spec.loader.exec_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             del sys.modules[module_name]
             raise PluginError(f"{path_text} could not be imported: {type(error).__name__}: {error}") from error
     if not hasattr(module, attribute):

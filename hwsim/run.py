@@ -16,6 +16,7 @@ from hwsim.cost import STEP_PHASES, Phase
 from hwsim.device import Device
 from hwsim.ledger import Interval, Ledger
 from hwsim.nn import Network
+from hwsim.report.erasure import step_of
 
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 ENERGY_BY, TIME_BY = ("phase", "device", "component", "part"), ("device", "bound_by")  # what a bill tells apart
@@ -166,8 +167,15 @@ class Run:
             ],
             "area_mm2": {label: self._areas_mm2(device) for device, label in devices.items()},
             "excluded": {label: list(type(device).excluded) for device, label in devices.items()},
+            "garbage": {label: self._garbage(device) for device, label in devices.items() if device.erasing},
             "wear": self.network.wear(),
         }
+
+    def _garbage(self, device: Device) -> dict[str, float]:
+        """Held bits at their peak, and of one step the erased bits, their joules [J] and the passes over a matrix."""
+        step = step_of(self.ledger, device, self.steps)
+        wanted = {name: step[name] for name in ("erased_bits", "erasure_j", "passes")}
+        return {"peak_bits": self.ledger.peak_bits[device], **wanted}
 
     def _areas_mm2(self, device: Device) -> dict[str, float | None]:
         """The area of all installed units of each component [mm2]; None where it states none."""

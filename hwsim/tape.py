@@ -207,7 +207,7 @@ class Tape:
             def shape_back(dy: Array) -> tuple[Array | None, ...]:
                 if back_charge is not None:
                     self.ledger.charge(*back_charge)
-                return tuple(Shape(*value.shape) if value.wanted else None for value in inputs)
+                return tuple([Shape(*value.data.shape) if value.wanted else None for value in inputs])
 
             return self._record(inputs, Value(Shape(*shape), device, wanted), shape_back)
         y, saved = op.forward(xp, *[value.data for value in inputs])
@@ -390,10 +390,10 @@ def rows(x: Array, tile: Tile) -> Array:
 
 def reshaped(x: Array, shape: tuple[int, ...]) -> Array:
     """x in another shape; one axis may be -1."""
-    if tuple(x.shape) == shape:
+    if x.shape == shape:
         return x
     if -1 in shape:
-        known = Shape(*[size for size in shape if size != -1]).size
+        known = math.prod([size for size in shape if size != -1])
         shape = tuple(x.size // known if size == -1 else size for size in shape)
     return Shape(*shape) if isinstance(x, Shape) else x.reshape(shape)
 

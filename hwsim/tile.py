@@ -98,6 +98,8 @@ class Tile(Placed):
         self._ops: dict[tuple[Kind, int, int], tuple[Product, Device, int]] = {}
         self._leading, self._axes = self.shape[:-2], len(self.shape)
         self._vdot = device.xp.vdot
+        self._at_hand = device.array == "numpy"  # to look at a value on a card stops its queue
+        self._seen: dict[str, Array] = {}  # whether what entered since `require_finite` is finite, by what it is
         self._do(Kind.PROGRAM, 0, 0)
         ledger.tiles[device, name] = TileShape(self.stack, self.k, self.n)
         if not self.shape_only:
@@ -127,7 +129,7 @@ class Tile(Placed):
         if tuple(step.shape) != self.shape:
             raise ShapeError(f"{self.name}: step has shape {tuple(step.shape)}, needs {self.shape}")
         if not self.shape_only:
-            self._require_finite(step, "step")
+            (self._require_finite if self._at_hand else self._note)(step, "step")
         doer = self._do(Kind.UPDATE, 0, 0)
         if not self.shape_only:
             doer.update(self, step)
@@ -198,8 +200,11 @@ class Tile(Placed):
             needed = ", ".join([*map(str, self._leading), "m", str(columns)])
             raise ShapeError(f"{self.name}: {what} has shape {tuple(shape)}, needs [{needed}]")
         # One dot product finds NaN and infinity; where it overflows, a full scan decides.
-        if not self.shape_only and not math.isfinite(self._vdot(a, a)):
-            self._require_finite(a, what)
+        if not self.shape_only:
+            if not self._at_hand:
+                self._note(a, what)
+            elif not math.isfinite(self._vdot(a, a)):
+                self._require_finite(a, what)
         return shape[-2]  # type: ignore[no-any-return]
 
     def _pair(self, x: Array, dy: Array) -> int:
@@ -207,6 +212,22 @@ class Tile(Placed):
         if self._rows(dy, self.n, "dy") != m:
             raise ShapeError(f"{self.name}: x has {m} rows, dy has {dy.shape[-2]}; they need the same number")
         return m
+
+    def _note(self, a: Array, what: str) -> None:
+        """Keep, on the card, whether a is finite: `require_finite` looks at it when the step is over."""
+        finite = self.device.xp.isfinite(a).all()
+        known = self._seen.get(what)
+        self._seen[what] = finite if known is None else known & finite
+
+    def require_finite(self) -> None:
+        """Refuse what has entered since the last call and was NaN or infinite, where arrays lie on a card.
+
+        On the processor it was refused as it entered. Raises NotFiniteError.
+        """
+        seen, self._seen = self._seen, {}
+        bad = [what for what, finite in seen.items() if not finite]
+        if bad:
+            raise NotFiniteError(f"{self.name}: {', '.join(bad)} held NaN or infinite values; all must be finite")
 
     def _require_finite(self, a: Array, what: str) -> None:
         if not is_finite(self.device.xp, a):

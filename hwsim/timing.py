@@ -1,64 +1,134 @@
-"""How long products take on this machine: medians of repeats of what devices run, and the name of what ran them.
+"""How long operations take on this machine, as medians of repeats, what a device says of that, and what ran them.
 
-Timed are `forward`, `backward` and `gradient` of a tile, so that the time of a call includes what hwsim adds to it.
+Timed are the hooks of a device (`forward`, `backward`, `gradient`, `update`) and the arithmetic of host operations and
+optimizers, so that the time of a call includes what these add to NumPy's, and not what lies between two of them.
 """
 
 from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from hwsim.arrays import namespace
-from hwsim.cost import Kind, Product
+from hwsim.arrays import Array, namespace
+from hwsim.cost import Kind, Op, Product, op_time
+from hwsim.costing import Interval
 from hwsim.device import Device
-from hwsim.errors import ConfigError
 from hwsim.ledger import Ledger
 from hwsim.meter import synchronize
+from hwsim.parameters import parameters_of
 from hwsim.progress import progress_bar
+from hwsim.tape import HostOp, Tape, Value
+from hwsim.tile import Tile
 
 KINDS = (Kind.FORWARD, Kind.BACKWARD, Kind.GRADIENT)
 REPEATS = 7
 SAMPLE_S = 2e-3  # of one repeat: far above the clock's resolution, below most pauses that an operating system makes
 MOST_CALLS = 2000  # in one repeat
+DRAWS = 1000  # behind a predicted range: 5% and 95% of a lognormal are off by 1/15 of its deviation
 
 Shapes = tuple[tuple[int, int, int], ...]  # m, k, n of layers
 
 
-class Timing(NamedTuple):
-    """A product in one precision, the median of its repeats [s], and their interquartile range over it."""
+class Run(NamedTuple):
+    """Something that can be timed: an operation, the device that is charged for it, and what does it once."""
 
-    op: Product
+    op: Op
+    device: Device
+    once: Callable[[], Any]
+
+
+class Timing(NamedTuple):
+    """An operation in one precision, the median of its repeats [s], and their interquartile range over it."""
+
+    op: Op
     precision: str
     time_s: float
     spread: float
 
     def __str__(self) -> str:
-        return f"{self.op.kind} m={self.op.m} k={self.op.k} n={self.op.n} {self.precision}"
+        what = f"m={self.op.m} k={self.op.k} n={self.op.n}" if isinstance(self.op, Product) else f"of {self.op.size}"
+        return f"{self.op.kind if isinstance(self.op, Product) else self.op.name} {what} {self.precision}"
 
 
-def timings(devices: Sequence[Device], shapes: Shapes) -> list[Timing]:
-    """Medians of repeats; the products take turns, so that a slow minute touches a repeat of each and no median."""
-    runs = [(op, device, run) for device in devices for shape in shapes for op, run in products(device, shape)]
-    calls = [calls_for(run, device.xp) for _, device, run in runs]
-    samples = np.empty((REPEATS, len(runs)))
-    with progress_bar("calibrating", REPEATS) as advance:
-        for repeat in range(REPEATS):
-            for i, (_, device, run) in enumerate(runs):
-                samples[repeat, i] = seconds(run, device.xp, calls[i])
-            advance(f"repeat {repeat + 1}")
-    first, medians, third = np.percentile(samples, [25, 50, 75], axis=0)
+def timings(runs: Sequence[Run]) -> list[Timing]:
+    """Medians of repeats of every run, and their spreads."""
+    medians, spreads = repeated([(run.once, run.device.xp) for run in runs])
     return [
-        Timing(op, str(getattr(device, "precision", "")), float(medians[i]), float((third[i] - first[i]) / medians[i]))
-        for i, (op, device, _) in enumerate(runs)
+        Timing(run.op, str(getattr(run.device, "precision", "")), float(median), float(spread))
+        for run, median, spread in zip(runs, medians, spreads, strict=True)
     ]
 
 
-def products(device: Device, shape: tuple[int, int, int]) -> list[tuple[Product, Callable[[], Any]]]:
+def repeated(tasks: Sequence[tuple[Callable[[], Any], Any]]) -> tuple[Array, Array]:
+    """Medians of repeats [s] and their interquartile range over them, of calls that use an array library.
+
+    The tasks take turns, so that a slow minute touches a repeat of each and no median.
+    """
+    calls = [calls_for(once, xp) for once, xp in tasks]
+    samples = np.empty((REPEATS, len(tasks)))
+    with progress_bar("calibrating", REPEATS) as advance:
+        for repeat in range(REPEATS):
+            for i, (once, xp) in enumerate(tasks):
+                samples[repeat, i] = seconds(once, xp, calls[i])
+            advance(f"repeat {repeat + 1}")
+    first, medians, third = np.percentile(samples, [25, 50, 75], axis=0)
+    return medians, (third - first) / medians
+
+
+# -- what devices say of it ---------------------------------------------------------------------------------
+
+
+class Error(NamedTuple):
+    """How far predictions are from the medians of some operations: predicted / measured - 1."""
+
+    median: float  # of the magnitudes
+    worst: float
+    where: Timing
+    inside: int  # so many medians lie within the predicted 90% range
+    among: int
+
+    def __str__(self) -> str:
+        return (
+            f"median {self.median:.0%}, worst {self.worst:+.0%} ({self.where}); "
+            f"{self.inside} of {self.among} ({self.inside / self.among:.0%}) within their 90% ranges"
+        )
+
+
+def changed(device: Device, values: Mapping[str, Any]) -> Device:
+    """The device with other parameters."""
+    own = {name: getattr(device, name) for name in parameters_of(type(device))}
+    return type(device)(**{**own, **values})
+
+
+def predicted(device: Device, timed: Sequence[Timing], draws: int = 0) -> list[Any]:
+    """What the device says that each operation takes [s]; with its ranges, [1 + draws] of each."""
+    variants = {precision: changed(device, {"precision": precision}) for precision in {t.precision for t in timed}}
+    rates = {precision: Ledger().rates(variant, draws=draws) for precision, variant in variants.items()}
+    return [op_time(variants[t.precision].uses(t.op) or {}, rates[t.precision]).time_s for t in timed]
+
+
+def inside(device: Device, timed: Sequence[Timing]) -> int:
+    """How many of the times lie within the 90% range that the device predicts."""
+    ranges = [Interval.of(value) for value in predicted(device, timed, DRAWS)]
+    return sum(each.low <= t.time_s <= each.high for each, t in zip(ranges, timed, strict=True))
+
+
+def error(device: Device, timed: Sequence[Timing]) -> Error:
+    """The errors of predictions."""
+    errors = np.array(predicted(device, timed)) / np.array([t.time_s for t in timed]) - 1
+    at = int(np.argmax(np.abs(errors)))
+    return Error(float(np.median(np.abs(errors))), float(errors[at]), timed[at], inside(device, timed), len(timed))
+
+
+# -- what is timed -----------------------------------------------------------------------------------------
+
+
+def products(device: Device, shape: tuple[int, int, int]) -> list[Run]:
     """The three products of one layer, as they run in training."""
     m, k, n = shape
     generator = np.random.default_rng([m, k, n])
@@ -69,7 +139,43 @@ def products(device: Device, shape: tuple[int, int, int]) -> list[tuple[Product,
         Kind.BACKWARD: lambda: device.backward(tile, dy),
         Kind.GRADIENT: lambda: device.gradient(tile, x, dy),
     }
-    return [(Product(kind, m, k, n), runs[kind]) for kind in KINDS]
+    return [Run(Product(kind, m, k, n), device, runs[kind]) for kind in KINDS]
+
+
+def passes(device: Device, op: HostOp, arrays: Sequence[Array]) -> list[Run]:
+    """A host operation on arrays, and its derivative, each charged as a tape charges it."""
+    ledger, xp = Ledger(), device.xp
+    tape = Tape(ledger)
+    y = tape.host(op, *(Value(array, device, wanted=True) for array in arrays))
+    tape.backward(y, y.data)
+    forward, backward = (cell[3] for cell in ledger.calls)
+    _, saved = op.forward(xp, *arrays)
+    return [
+        Run(forward, device, lambda: op.forward(xp, *arrays)),
+        Run(backward, device, lambda: op.backward(xp, saved, y.data)),
+    ]
+
+
+class Mover(Protocol):
+    """What is needed of an optimizer: its step for a gradient, and what that is charged as."""
+
+    def step(self, name: str, device: Device, gradient: Array) -> Array: ...
+    def charge(self, ledger: Ledger, device: Device, target: Tile, size: int) -> None: ...
+
+
+def moving(device: Device, mover: Mover, w: Array) -> Run:
+    """An optimizer's step for a gradient of w [k, n]; where it is charged nothing, together with the tile's move."""
+    ledger, gradient = Ledger(), w.copy()
+    tile = device.program(w, name="calibrate", ledger=Ledger())
+    mover.charge(ledger, device, tile, w.size)
+    if not ledger.calls:
+        update = Product(Kind.UPDATE, 0, *w.shape)
+        return Run(update, device, lambda: device.update(tile, mover.step(tile.name, device, gradient)))
+    ((_, _, _, op),) = ledger.calls
+    return Run(op, device, lambda: mover.step(tile.name, device, gradient))
+
+
+# -- timing ------------------------------------------------------------------------------------------------
 
 
 def calls_for(run: Callable[[], Any], xp: Any) -> int:
@@ -90,20 +196,6 @@ def seconds(run: Callable[[], Any], xp: Any, calls: int) -> float:
 
 
 # -- what stands in this machine ---------------------------------------------------------------------------
-
-
-def require_card() -> None:
-    """Refuse to go on without CuPy, or without a card that it can use, with a ConfigError."""
-    try:
-        import cupy
-    except ImportError:
-        raise ConfigError("CuPy is not installed: pip install 'hwsim[cuda12]' or 'hwsim[cuda13]'") from None
-    try:
-        found = cupy.cuda.runtime.getDeviceCount()
-    except Exception as error:  # drivers fail in ways of their own
-        raise ConfigError(f"CuPy finds no usable GPU: {error}; see: nvidia-smi") from None
-    if not found:
-        raise ConfigError("CuPy finds no usable GPU: the driver lists none; see: nvidia-smi")
 
 
 def processor(device: Device) -> str:

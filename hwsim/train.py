@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import signal
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +15,11 @@ import numpy as np
 
 from hwsim import registry
 from hwsim.arrays import Array, Shape, generator, key_of
-from hwsim.checkpoint import read_checkpoint, require_writable, sole_user, write_checkpoint
 from hwsim.data import Dataset
 from hwsim.device import Device
-from hwsim.errors import ConfigError, DataError, HwsimError, Interrupted, NotFiniteError, ShapeError, TrainingError
+from hwsim.errors import ConfigError, Interrupted, NotFiniteError, ShapeError, TrainingError
+from hwsim.identity import files, operations
+from hwsim.keeping import Keeper, require_new
 from hwsim.learning import prepare
 from hwsim.learning import rule as learning_rule
 from hwsim.losses import LOSSES
@@ -30,8 +29,9 @@ from hwsim.optim import Optimizer
 from hwsim.optim import optimizer as make_optimizer
 from hwsim.progress import progress_bar
 from hwsim.report.units import CLOSE_ENOUGH
-from hwsim.run import Epoch, Run, made_with
+from hwsim.run import Run
 from hwsim.tape import HostOp
+from hwsim.tile import Tile
 
 EVALUATION_ROWS = 1024  # rows of one evaluation batch
 
@@ -83,6 +83,7 @@ def fit(
     outputs = require_fit(model, data, device, loss_op)
     one_hot = np.eye(outputs, dtype=np.float32) if data.classes and loss_op is LOSSES["mse"] else None
     net = Network(model, device, seed=seed, frozen=frozen)
+    require_moves(net, mover)
     if not set(net.layers) - net.frozen:
         raise ConfigError(f"all layers are frozen ({', '.join(net.layers)}); leave one to train")
 
@@ -95,7 +96,9 @@ def fit(
         "data_sha256": data.sha256, "batch": batch, "learning_rate": learning_rate, "optimizer": optimizer,
         "loss": loss_op.name, "rule": rule, "seed": seed, "frozen": sorted(frozen),
     }  # fmt: skip
-    keeper = _Keeper(checkpoint, checkpoint_every or per_epoch, settings, run, mover)
+    if checkpoint is not None:
+        settings |= {"operations": operations(model, net.devices), "files": files(model, net.devices.values())}
+    keeper = Keeper(checkpoint, checkpoint_every, settings, run, mover, per_epoch=per_epoch, epochs=epochs)
     total = epochs * per_epoch
     title = f"{data.name} on {'+'.join(d.spec for d in net.devices.values())}"
     with (
@@ -116,6 +119,7 @@ def fit(
                 value = float(take_step(net, data.x_train[chosen], y, loss_op, mover))
                 if not math.isfinite(value):
                     raise NotFiniteError(f"loss: {value}, NaN or infinite")
+                net.require_finite()
             keeper.losses.append(value)
             keeper.step += 1
             if place == per_epoch - 1:
@@ -159,6 +163,9 @@ def require_fit(model: Model, data: Dataset, device: Device | Mapping[str, Devic
             f"{name} reads {reads} {list(needed)}, {data.name} has {have} {list(x.shape[1:])}"
             + (f"; try --data {known}" if known and known != data.name else "")
         )
+    vocabulary = getattr(model, "vocabulary", data.tokens)
+    if isinstance(vocabulary, int) and data.tokens > vocabulary:
+        raise ShapeError(f"{data.name} has {data.tokens} kinds of token, {name} a vocabulary of {vocabulary}")
     traced: Any = Network(model, device, shape_only=True).predict(Shape(2, *needed))
     outputs = tuple(traced.shape)
     targets = (2, *y.shape[1:])
@@ -242,12 +249,6 @@ def most_frequent_class_share(data: Dataset) -> float | None:
     return float(np.bincount(data.y_test.reshape(-1)).max() / data.y_test.size)
 
 
-def require_new(path: str | Path) -> None:
-    """Refuse a checkpoint that is there already, with a ConfigError."""
-    if os.path.exists(path):
-        raise ConfigError(f"{path} exists; give --resume to go on from it, or another file")
-
-
 def _reached(run: Run, until: float | None) -> bool:
     return until is not None and run.validation_accuracy >= until
 
@@ -260,110 +261,6 @@ def _naming(when: str, learning_rate: float) -> Iterator[None]:
     except NotFiniteError as error:
         hint = f"a tenth of the learning rate, {learning_rate / 10:g}, may help"
         raise TrainingError(f"training diverged {when}: {error}; {hint}") from None
-
-
-class _Keeper:
-    """Where a run stands, and its checkpoint."""
-
-    def __init__(
-        self, path: str | Path | None, every: int, settings: dict[str, Any], run: Run, optimizer: Optimizer
-    ) -> None:
-        self.path = None if path is None else require_writable(path)
-        self.every, self.settings, self.run, self.optimizer = every, settings, run, optimizer
-        self.step = 0
-        self.losses: list[float] = []  # of the present epoch
-        self.written = -1
-
-    @contextmanager
-    def held(self, *, resume: bool) -> Iterator[None]:
-        """Keep the file to this run, which goes on from it or begins it. Raises ConfigError where another has it."""
-        if self.path is None:
-            yield
-            return
-        with sole_user(self.path):
-            if resume:
-                self.restore()
-            else:
-                require_new(self.path)  # another run may have begun and ended since it was asked first
-            yield
-
-    def finish_epoch(self, epoch: int, validation_accuracy: float) -> None:
-        """Note how things stand."""
-        self.run.end_epoch(epoch, self.step, math.fsum(self.losses) / len(self.losses), validation_accuracy)
-        self.losses.clear()
-
-    def due(self) -> bool:
-        """Whether it is time to write."""
-        return self.step % self.every == 0
-
-    def write(self) -> None:
-        """Write the checkpoint, unless there is none or it already holds this step."""
-        if self.path is None or self.written == self.step:
-            return
-        arrays = {f"net/{name}": value for name, value in self.run.network.save().items()}
-        arrays |= {f"optimizer/{name}": value for name, value in self.optimizer.save().items()}
-        integers = {name: value for name, value in arrays.items() if isinstance(value, int)}
-        meta = {
-            "settings": self.settings,
-            "made_with": made_with(),
-            "step": self.step,
-            "losses": self.losses,
-            "epochs": [asdict(epoch) for epoch in self.run.epochs],
-            "integers": integers,
-            "ledger": self.run.ledger.as_dict(),
-        }
-        write_checkpoint(self.path, {n: v for n, v in arrays.items() if n not in integers}, meta)
-        self.written = self.step
-
-    def restore(self) -> None:
-        """Go on from the checkpoint.
-
-        Raises ConfigError where it is unreadable or of a run with other settings, DataError where the data changed.
-        """
-        assert self.path is not None
-        arrays, meta = read_checkpoint(self.path)
-        other = meta.get("settings")
-        if not isinstance(other, dict):
-            raise ConfigError(f"checkpoint {self.path} is not whole: it does not say what settings it was made with")
-        differ = [
-            f"{name} was {other.get(name)!r}, is {value!r}" for name, value in self.settings.items()
-            if other.get(name) != value and name != "data_sha256"
-        ]  # fmt: skip
-        if differ:
-            raise ConfigError(
-                f"checkpoint {self.path} belongs to another run: {'; '.join(differ)}; give the settings that it was "
-                "made with, or start without resume"
-            )
-        was, now = (str(settings.get("data_sha256", "")) for settings in (other, self.settings))
-        if was != now:
-            raise DataError(
-                f"checkpoint {self.path} was made with other rows of {self.settings['data']} (sha256 {was[:12]}, now "
-                f"{now[:12]}); go on with the data that it was made with, or start without resume"
-            )
-        net = self.run.network
-        try:
-            saved = arrays | meta["integers"]
-            step, epochs = whole_number(meta["step"]), [Epoch(**epoch) for epoch in meta["epochs"]]
-            losses = [float(loss) for loss in meta["losses"]]
-            net.load(_below(saved, "net/"))
-            self.optimizer.load(_below(saved, "optimizer/"))
-            net.ledger.load(meta["ledger"], {label: d for d, label in net.ledger.labels().items()})
-        except HwsimError as error:
-            raise ConfigError(f"checkpoint {self.path} is not whole: {error}") from None
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise ConfigError(f"checkpoint {self.path} is not whole: {error!r}") from None
-        self.step, self.losses, self.run.epochs, self.written = step, losses, epochs, step
-
-
-def whole_number(value: Any) -> int:
-    """A number of steps. Raises ValueError for anything else."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{value!r} where a whole number from 0 is needed")
-    return value
-
-
-def _below(saved: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    return {name.removeprefix(prefix): value for name, value in saved.items() if name.startswith(prefix)}
 
 
 @contextmanager
@@ -379,3 +276,10 @@ def _stop_requests(*, active: bool) -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def require_moves(net: Network, optimizer: Optimizer) -> None:
+    """Refuse an optimizer that a device cannot follow, before anything is trained. Raises DeviceError."""
+    for name, item in net.placed.items():
+        if isinstance(item, Tile) and name.rpartition("/")[0] not in net.frozen:
+            item.device.require_moves(in_place=optimizer.in_place(item))

@@ -62,7 +62,7 @@ def chained(net: Network, x: Value, segments: Sequence[Segment], moves: Sequence
     """segments[-1](... segments[0](x)), of whose results no more are live at once than `moves` make live.
 
     Moves are counted from 1: i computes the result of segment i from that of i - 1, -i releases it. They must make the
-    results live from the last to the first, once each at least, and leave none (hwsim.devices.reversible.pebbling has
+    results live from the last to the first, once each at least, and leave none (hwsim.models.pebbling has
     the fewest such for each number that is live). The part up to the first live result of the last segment is done
     forwards, the rest on the way back; without a gradient that part is undone at once. Segments must do the same each
     time. Raises ConfigError for moves that do not.

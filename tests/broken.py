@@ -16,7 +16,7 @@ import numpy as np
 
 from hwsim.arrays import Array, Shape
 from hwsim.contract import Contract
-from hwsim.cost import Component, Elementwise, Kind, Op, Product, Use
+from hwsim.cost import Component, Elementwise, Kind, Op, Phase, Product, Quantity, Role, Use
 from hwsim.device import Device
 from hwsim.ledger import Ledger, TileShape
 from hwsim.parameters import parameter
@@ -39,17 +39,23 @@ class Good(Device):
         return {
             "mac": Component(energy_j=self.mac_energy_j, time_s=1e-9),
             "value": Component(energy_j=1e-13, time_s=1e-10),
-            "start": Component(time_s=1e-8, serial=True),
+            "start": Component(Role.HOST, time_s=1e-8, serial=True),
+            "converter": Component(Role.CONVERTER, time_s=1e-11),
+            "memory": Component(Role.OFF_CHIP_MEMORY, time_s=1e-12),
             "chip": Component(static_power_w=0.1, idle_power_w=0.02),
         }
 
     def activity(self, op: Op) -> Mapping[str, Use] | None:
         if isinstance(op, Elementwise):
             return {"value": Use(op.size, 8)}
+        start = {"start": Use(1)}
         if op.kind in PRODUCTS:
-            return {"mac": Use(op.macs, 64), "start": Use(1)}
+            results = {Kind.BACKWARD: op.m * op.k, Kind.GRADIENT: op.k * op.n}.get(op.kind, op.m * op.n)
+            inputs = op.stack * op.m * op.n if op.kind is Kind.BACKWARD else op.x_values or op.stack * op.m * op.k
+            sides = {"converter": Use(op.stack * results, 8), "memory": Use(inputs)}
+            return {"mac": Use(op.macs, 64), **sides, **start}
         rows = op.m if op.kind in (Kind.UPDATE_OUTER, Kind.RELEASE) else 1
-        return {"value": Use(op.stack * rows * op.k * op.n, 8)}
+        return {"value": Use(op.stack * rows * op.k * op.n, 8), **start}
 
     def held_bits(self, op: Op) -> int:
         if not isinstance(op, Product):
@@ -868,6 +874,107 @@ class CountsTheFirstRow(Good):
         return super().backward(tile, dy)
 
 
+class Miscounted(Good):
+    """What products and moves use goes through `changed`, what work on values uses through `changed_values`."""
+
+    def activity(self, op: Op) -> Mapping[str, Use] | None:
+        uses = dict(super().activity(op) or {})
+        return self.changed_values(op, uses) if isinstance(op, Elementwise) else self.changed(op, uses)
+
+    def changed(self, op: Product, uses: dict[str, Use]) -> dict[str, Use]:
+        return uses
+
+    def changed_values(self, op: Elementwise, uses: dict[str, Use]) -> dict[str, Use]:
+        return uses
+
+
+class BackwardOfOneOutput(Miscounted):
+    def changed(self, op: Product, uses: dict[str, Use]) -> dict[str, Use]:
+        return dict(super(Miscounted, self).activity(op._replace(n=1)) or {}) if op.kind is Kind.BACKWARD else uses
+
+
+class InputsTimesInputs(Miscounted):
+    def changed(self, op: Product, uses: dict[str, Use]) -> dict[str, Use]:
+        return {**uses, "mac": Use(op.stack * op.m * op.k**2, 64)} if op.kind is Kind.FORWARD else uses
+
+
+class UnconvertedErrors(Miscounted):
+    def changed(self, op: Product, uses: dict[str, Use]) -> dict[str, Use]:
+        return {"mac": uses["mac"], "start": uses["start"]} if op.kind is Kind.BACKWARD else uses
+
+    def held_bits(self, op: Op) -> int:
+        return 0
+
+
+class ConvertsOnceABatch(Miscounted):
+    def changed(self, op: Product, uses: dict[str, Use]) -> dict[str, Use]:
+        return {**uses, "converter": Use(op.stack * op.n)} if op.kind is Kind.FORWARD else uses
+
+
+class StackSquared(Miscounted):
+    def changed(self, op: Product, uses: dict[str, Use]) -> dict[str, Use]:
+        return {**uses, "mac": Use(op.stack * op.macs, 64)} if op.kind is Kind.BACKWARD else uses
+
+
+class UpdatesUncalled(Miscounted):
+    def changed(self, op: Product, uses: dict[str, Use]) -> dict[str, Use]:
+        return {"value": uses["value"]} if op.kind is Kind.UPDATE else uses
+
+
+class RepeatsInGradients(Miscounted):
+    def changed(self, op: Product, uses: dict[str, Use]) -> dict[str, Use]:
+        return {**uses, "memory": Use(op.stack * op.m * op.k)} if op.kind is Kind.GRADIENT else uses
+
+
+class RepeatsCostMore(Miscounted):
+    def changed(self, op: Product, uses: dict[str, Use]) -> dict[str, Use]:
+        if op.kind is not Kind.FORWARD or not op.x_values:
+            return uses
+        return {**uses, "memory": Use(2 * op.stack * op.m * op.k - op.x_values)}
+
+
+class FreeSoftmax(Miscounted):
+    def changed_values(self, op: Elementwise, uses: dict[str, Use]) -> dict[str, Use]:
+        return {} if op.name == "softmax" else uses
+
+
+class ValuesUncounted(Miscounted):
+    def changed_values(self, op: Elementwise, uses: dict[str, Use]) -> dict[str, Use]:
+        return {"value": Use(1)}
+
+
+class AdamElsewhere(Miscounted):
+    def changed_values(self, op: Elementwise, uses: dict[str, Use]) -> dict[str, Use]:
+        return {"mac": Use(op.flops / 2)} if op.name == "adam" else uses
+
+
+class FreeRelease(Miscounted):
+    def changed(self, op: Product, uses: dict[str, Use]) -> dict[str, Use]:
+        return {} if op.kind is Kind.RELEASE else uses
+
+
+class FasterThanItSays(Good):
+    """64 lanes of one MAC a nanosecond are 1.28e11 FLOP/s."""
+
+    precision: str = parameter("fp32", doc="number format")
+
+    @property
+    def flop_per_s(self) -> Mapping[str, Quantity]:
+        return {"fp32": Quantity(1e11, 1e11, 1e11)}
+
+
+class CleanEvaluation(Noisy):
+    def forward(self, tile: Tile, x: Array) -> Array:
+        return x @ tile.state["w"] if tile.ledger.phase is Phase.EVALUATE else super().forward(tile, x)
+
+
+class NoisierEvaluation(Noisy):
+    def forward(self, tile: Tile, x: Array) -> Array:
+        y = super().forward(tile, x)
+        evaluating = tile.ledger.phase is Phase.EVALUATE
+        return y + self.read_noise * self.normal(tile, "more", y.shape) if evaluating else y
+
+
 class BelowLandauer(Good):
     mac_energy_j = 1e-21
 
@@ -907,6 +1014,7 @@ BROKEN: dict[str, tuple[Callable[[], Good], ...]] = {
         NamesCutShort,
     ),
     "rows_alike": (NoisierAlongTheBatch,),
+    "evaluation_noise": (CleanEvaluation, NoisierEvaluation),
     "fresh_noise": (FixedVariation,),
     "deterministic": (NoisyButSaysDeterministic, VariesButSaysDeterministic),
     "claim_forward": (ClaimsForwardTooWell, ClaimsForwardTooLoosely, AnswersNaN),
@@ -930,9 +1038,16 @@ BROKEN: dict[str, tuple[Callable[[], Good], ...]] = {
     "recorded_counts": (RecordsAnother, RecordsLessThanNothing),
     "evaluation": (AdaptsInEvaluation, FirstBatchDecides),
     "held_bits": (NeverReleases, ReleasesTooMuch),
-    "cost_grows": (FewRowsCounted, OneOfAStackCounted),
-    "nothing_is_free": (FreeUpdates,),
+    "cost_grows": (FewRowsCounted, OneOfAStackCounted, BackwardOfOneOutput),
+    "nothing_is_free": (FreeUpdates, FreeRelease),
     "installed_grows": (InstalledForTheLast, InstalledWhereFull),
     "held_bits_grow": (HoldsOneOfAStack,),
     "counts_of_all_rows": (CountsTheFirstRow,),
+    "both_ways_alike": (InputsTimesInputs, UnconvertedErrors),
+    "converters_take_all": (ConvertsOnceABatch,),
+    "stacks_add_up": (StackSquared,),
+    "calls_for_all": (UpdatesUncalled,),
+    "distinct_inputs": (RepeatsInGradients, RepeatsCostMore),
+    "within_stated_rate": (FasterThanItSays,),
+    "work_on_values": (FreeSoftmax, ValuesUncounted, AdamElsewhere),
 }

@@ -1,31 +1,70 @@
 """A stand-in for CuPy that runs anywhere: NumPy underneath, and as strict as a card about what is whose.
 
 Its arrays refuse to become NumPy arrays on their own, and to meet one in arithmetic; `asarray` carries values here and
-`get` carries them back. Results of reductions stay 0-d arrays, as on a card. Register it, and any device can be made
-with array="strict":
+`get` carries them back. Results of reductions stay 0-d arrays, as on a card. What CuPy lacks is missing here too:
+functions, their arguments, methods of arrays and draws, as data/cupy.json lists them from its wheel. Register it, and
+any device can be made with array="strict":
 
     monkeypatch.setitem(hwsim.arrays.LIBRARIES, "strict", "strict_array")
+
+`waits()` tells where the processor waits for the card.
 """
 
 from __future__ import annotations
 
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+NAMES = json.loads(Path(__file__).with_name("data").joinpath("cupy.json").read_text(encoding="utf-8"))
+
 float32, float64, int32, int64, uint32, uint8 = np.float32, np.float64, np.int32, np.int64, np.uint32, np.uint8
 
 TRANSFERS = ("asarray", "array", "ascontiguousarray")  # take NumPy arrays, as CuPy's do
-ABSENT = {"frompyfunc", "nditer", "ndenumerate", "longdouble", "float128", "random"}  # CuPy has none of these
-UFUNC_METHODS = ("at", "reduce", "accumulate", "outer")
-ARRAY_METHODS = (
-    *("all", "any", "argmax", "argmin", "argsort", "astype", "clip", "conj", "copy", "cumprod", "cumsum", "diagonal"),
-    *("dot", "fill", "flatten", "item", "max", "mean", "min", "nonzero", "partition", "prod", "ravel", "repeat"),
-    *("reshape", "round", "searchsorted", "sort", "squeeze", "std", "sum", "swapaxes", "take", "tolist", "trace"),
-    *("transpose", "var", "view"),
-)
+# The size of what these return depends on values, or they look at values on the way: the processor waits for the card.
+WAITING = {"nonzero", "flatnonzero", "argwhere", "bincount", "unique", "array_equal", "allclose", "extract"}
 ARRAY_PROPERTIES = ("shape", "ndim", "size", "dtype", "nbytes", "itemsize", "strides")
+ARRAY_METHODS = set(NAMES["ndarray"]) - {*ARRAY_PROPERTIES, "T", "mT", "real", "imag", "flags", "data", "get"}
+HERE = str(Path(__file__))
+
+_waits: list[Counter[str]] = []
+
+
+@contextmanager
+def waits() -> Iterator[Counter[str]]:
+    """Collect where, file:line in function, the processor waits for values from the card, and how often."""
+    _waits.append(Counter())
+    try:
+        yield _waits[-1]
+    finally:
+        _waits.pop()
+
+
+def wait() -> None:
+    """Note that whoever called this module's function waits."""
+    if not _waits:
+        return
+    frame: Any = sys._getframe(1)
+    while frame.f_code.co_filename == HERE:
+        frame = frame.f_back
+    place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}"
+    for counter in _waits:
+        counter[place] += 1
+
+
+def require_parameters(where: str, name: str, given: dict[str, Any]) -> None:
+    """Refuse keywords that CuPy's function does not know, with a TypeError."""
+    known = NAMES[where].get(name)
+    stray = set(given) - set(given if known is None else known)
+    if stray:
+        raise TypeError(f"{name} of CuPy {NAMES['version']} has no argument {', '.join(sorted(stray))}")
 
 
 def inside(value: Any) -> Any:
@@ -68,24 +107,32 @@ class StrictArray:
 
     def get(self) -> np.ndarray[Any, Any]:
         """A copy of the values as a NumPy array."""
+        wait()
         return self._array.copy()
 
     def __getattr__(self, name: str) -> Any:
         if name in ARRAY_PROPERTIES:
             return getattr(self._array, name)
-        if name in ("T", "real", "imag"):
+        if name == "flags":
+            return self._array.flags
+        if name in ("T", "mT", "real", "imag"):
             return StrictArray(getattr(self._array, name))
         if name not in ARRAY_METHODS:
-            raise AttributeError(f"arrays of CuPy have no {name!r}")
+            raise AttributeError(f"arrays of CuPy {NAMES['version']} have no {name!r}")
         method = getattr(self._array, name)
 
         def call(*args: Any, **keywords: Any) -> Any:
+            if name in WAITING or name in ("item", "tolist"):
+                wait()
             result = method(*inside(args), **{key: inside(value) for key, value in keywords.items()})
             return result if name in ("item", "tolist") else outside(result)
 
         return call
 
     def __getitem__(self, key: Any) -> StrictArray:
+        for part in key if isinstance(key, tuple) else (key,):
+            if isinstance(part, StrictArray) and part.dtype.kind == "b":
+                wait()
         return StrictArray(np.asarray(self._array[inside(key)]))
 
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -98,16 +145,16 @@ class StrictArray:
         return (self[i] for i in range(len(self)))
 
     def __bool__(self) -> bool:
+        wait()
         return bool(self._array)
 
     def __float__(self) -> float:
+        wait()
         return float(self._array)
 
     def __int__(self) -> int:
+        wait()
         return int(self._array)
-
-    def __index__(self) -> int:
-        return self._array.__index__()
 
     def __repr__(self) -> str:
         return f"Strict{self._array!r}"
@@ -161,27 +208,36 @@ _operators()
 class Function:
     """A function of NumPy that takes and returns strict arrays."""
 
-    def __init__(self, function: Any, transfers: bool = False) -> None:
-        self._function, self._transfers = function, transfers
+    def __init__(self, function: Any, name: str, where: str = "cupy") -> None:
+        self._function, self._name, self._where = function, name, where
+        self._transfers = name in TRANSFERS
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
+        require_parameters(self._where, self._name, keywords)
+        if self._name in WAITING:
+            wait()
         if self._transfers and isinstance(args[0], np.ndarray):
             args = (StrictArray(args[0].copy()), *args[1:])
         return outside(self._function(*inside(args), **{key: inside(value) for key, value in keywords.items()}))
 
     def __getattr__(self, name: str) -> Any:
-        if name not in UFUNC_METHODS:
-            raise AttributeError(f"functions of CuPy have no {name!r}")
-        return Function(getattr(self._function, name))
+        if name not in NAMES["ufunc"]:
+            raise AttributeError(f"functions of CuPy {NAMES['version']} have no {name!r}")
+        return Function(getattr(self._function, name), name, "ufunc")
 
 
 def __getattr__(name: str) -> Any:
-    if name in ABSENT or name.startswith("__"):
-        raise AttributeError(f"CuPy has no {name!r}")
+    if name not in NAMES["cupy"] or name == "cuda":
+        raise AttributeError(f"CuPy {NAMES['version']} has no {name!r}")
     value = getattr(np, name)
     if isinstance(value, type) or not callable(value):
         return value
-    return Function(value, name in TRANSFERS)
+    return Function(value, name)
+
+
+linalg = SimpleNamespace(
+    **{name: Function(getattr(np.linalg, name), name, "linalg") for name in NAMES["linalg"] if hasattr(np.linalg, name)}
+)
 
 
 class Philox4x3210:
@@ -194,25 +250,24 @@ class Philox4x3210:
 
 
 class Generator:
-    """The draws that CuPy's Generator offers, with its keywords. There is no `normal`, no `choice`, no `shuffle`.
+    """The draws that CuPy's Generator offers, with its arguments. There is no `normal`, no `choice`, no `shuffle`.
 
-    Source: cupy/random/_generator_api.pyx. Parameters of `poisson` and its like are Python numbers or arrays of the
-    library: NumPy's scalars are refused there.
+    Parameters of `poisson` and its like are Python numbers or arrays of the library: NumPy's scalars are refused there.
     """
 
     PLAIN = ("random", "standard_normal", "standard_exponential", "uniform", "integers")
-    WITH_ARRAYS = ("poisson", "binomial", "exponential", "gamma", "standard_gamma", "beta", "geometric", "chisquare")
 
     def __init__(self, bits: Philox4x3210) -> None:
         self._generator = np.random.Generator(np.random.Philox(bits.seed))
 
     def __getattr__(self, name: str) -> Any:
-        if name not in self.PLAIN + self.WITH_ARRAYS:
-            raise AttributeError(f"the Generator of CuPy has no {name!r}")
+        if name not in NAMES["Generator"]:
+            raise AttributeError(f"the Generator of CuPy {NAMES['version']} has no {name!r}")
         draw = getattr(self._generator, name)
 
         def call(*args: Any, **keywords: Any) -> Any:
-            if name in self.WITH_ARRAYS and any(isinstance(arg, np.generic) for arg in (*args, *keywords.values())):
+            require_parameters("Generator", name, keywords)
+            if name not in self.PLAIN and any(isinstance(arg, np.generic) for arg in (*args, *keywords.values())):
                 raise TypeError(f"{name}: parameters must be Python numbers or arrays of the library")
             dtype = keywords.pop("dtype", None) if name == "uniform" else None
             result = draw(*inside(args), **{key: inside(value) for key, value in keywords.items()})

@@ -1,6 +1,7 @@
 """Checkpoints: always whole, never pickle, and a run that goes on from one ends with the same bits."""
 
 import json
+import math
 import os
 import random
 import signal
@@ -15,11 +16,12 @@ import numpy as np
 import pytest
 
 import hwsim
-from hwsim import data, models, train
+from hwsim import data, keeping, models, registry, train
 from hwsim.arrays import Array
-from hwsim.checkpoint import read_checkpoint, require_writable, write_checkpoint, write_text
+from hwsim.checkpoint import read_checkpoint, sole_user, write_checkpoint
 from hwsim.data import Dataset
 from hwsim.errors import ConfigError, DataError, Interrupted
+from hwsim.files import require_writable, write_text
 from hwsim.nn import Network
 from hwsim.run import Run
 
@@ -317,12 +319,173 @@ def test_parts_that_are_missing_are_named(few: Dataset, written: Path) -> None:
         hwsim.fit(MLP, few, hwsim.device("digital:int8"), **settings)
 
 
+def refused(written: Path, arrays: dict[str, Any], meta: dict[str, Any], few: Dataset, words: str) -> None:
+    """A file that is whole, with this inside, is refused in one sentence, which holds `words`."""
+    write_checkpoint(written, arrays, meta)
+    with pytest.raises(ConfigError, match=f"checkpoint {written} is not whole: .*{words}") as caught:
+        hwsim.fit(MLP, few, hwsim.device("digital:int8"), epochs=2, optimizer="adam", checkpoint=written, resume=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_array_and_every_integer_has_to_be_there_as_it_was(few: Dataset, written: Path) -> None:
+    arrays, meta = read_checkpoint(written)
+    assert {"net/fc1/w:state/operand", "net/fc1/b:data", "optimizer/fc1/w|mean"} <= set(arrays)
+    assert "net/fc1/w:drawn/rounding/gradient" in meta["integers"]
+    for name, value in arrays.items():
+        refused(written, {k: v for k, v in arrays.items() if k != name}, meta, few, "was .*, is not there")
+        refused(written, {**arrays, name: value.astype(np.float16)}, meta, few, "was .*, is float16")
+        refused(written, {**arrays, name: np.append(value, 1)}, meta, few, "was .*, is")
+    for name in meta["integers"]:
+        fewer = {key: value for key, value in meta["integers"].items() if key != name}
+        refused(written, arrays, meta | {"integers": fewer}, few, "was int, is not there")
+    refused(written, {**arrays, "net/fc1/w:state/more": np.ones(3)}, meta, few, "was not there, is float64")
+    refused(written, arrays, meta | {"holds": {}}, few, "was not there")
+
+
+def test_what_agrees_with_itself_and_not_with_the_network_is_refused(few: Dataset, written: Path) -> None:
+    arrays, meta = read_checkpoint(written)
+
+    def forged(name: str, value: Any, words: str) -> None:
+        changed = {k: v for k, v in {**arrays, name: value}.items() if v is not None}
+        holds = {k: v for k, v in meta["holds"].items() if k != name}
+        if value is not None:
+            holds[name] = f"{value.dtype} {value.shape}"
+        refused(written, changed, meta | {"holds": holds}, few, words)
+
+    forged("net/fc1/w:state/operand", None, "lacks 'state/operand' of 'fc1/w'")
+    forged(
+        "net/fc1/w:state/w", np.zeros((64, 8)), "'state/w' of 'fc1/w' was saved as float64, this network's is float32"
+    )
+    forged("net/fc1/b:data", np.zeros((8, 1), np.float32), r"'fc1/b' was saved with shape \(8, 1\), this network's")
+    forged("net/fc1/b:more", np.zeros(8), "'fc1/b' was saved with data, more")
+    forged("optimizer/fc1/w|mean", None, r"of 'fc1/w' the optimizer was saved with .*square, .*count of .*mean")
+    forged("optimizer/fc1/w|square", np.zeros((8, 64)), r"'fc1/w.square' is float64 \(8, 64\); needs numbers \(64, 8\)")
+    forged("optimizer/fc9/w|mean", np.zeros((64, 8)), "keeps no fc9/w.mean")
+    forged("optimizer/fc1/w|count", np.array(True), "is bool")
+
+
+def test_history_that_cannot_be_is_refused(few: Dataset, written: Path) -> None:
+    arrays, meta = read_checkpoint(written)  # 2 epochs of 3 steps
+    first, second = meta["epochs"]
+    calls, ledger = meta["ledger"]["calls"], meta["ledger"]
+    for change, words in (
+        ({"step": 10**9}, "step 1000000000 ends 333333333 epochs of 3 steps and begins another one with 1; it holds 2"),
+        ({"step": 7}, "begins another one with 1; it holds 2 and 0"),
+        ({"step": 0, "epochs": []}, "its step is 0, where a whole number from 1 is needed"),
+        ({"step": True}, "its step is True"),
+        ({"epochs": []}, "it holds 0 and 0"),
+        ({"epochs": [first]}, "it holds 1 and 0"),
+        ({"epochs": [second, first]}, "describes epoch 1 as"),
+        ({"epochs": [first, second | {"loss": math.nan}]}, "describes epoch 2 as"),
+        ({"epochs": [first, second | {"validation_accuracy": 1.5}]}, "describes epoch 2 as"),
+        ({"epochs": [first, second | {"energy_j": -1.0}]}, "describes epoch 2 as"),
+        ({"epochs": [first, second | {"steps": 5}]}, "describes epoch 2 as"),
+        ({"step": 7, "losses": [math.nan]}, "its losses are .nan., where finite numbers are needed"),
+        ({"step": 7, "losses": ["much"]}, "its losses are"),
+        ({"ledger": ledger | {"calls": [[*calls[0][:-1], -3], *calls[1:]]}}, "-3 where a whole number from 1"),
+        ({"ledger": ledger | {"calls": [[*calls[0][:-1], 1.5], *calls[1:]]}}, "1.5 where a whole number from 1"),
+        ({"ledger": ledger | {"actual": [[*calls[0][:-1], {"mac": -1}]]}}, "-1 actions of mac, where a finite number"),
+        ({"ledger": ledger | {"peak_bits": {"digital:int8": -1}}}, "-1 where a whole number from 0 is needed"),
+        ({"ledger": ledger | {"tiles": ledger["tiles"][1:]}}, "its ledger lists other tiles than the network has"),
+        ({"integers": {**meta["integers"], "net/fc1/w:drawn/rounding/gradient": -1}}, "needs a number of draws"),
+    ):  # fmt: skip
+        refused(written, arrays, meta | change, few, words)
+
+
+def test_content_that_is_not_that_of_the_digest_is_refused(written: Path) -> None:
+    with np.load(written, allow_pickle=False) as file:
+        inside = {name: file[name] for name in file.files}
+    for change in (
+        {"net/fc1/b:data": inside["net/fc1/b:data"] + 1},
+        {"sha256": np.zeros(32, np.uint8)},
+        {"x": np.ones(1)},
+    ):
+        with written.open("wb") as file:
+            np.savez(file, **{**inside, **change})
+        with pytest.raises(ConfigError, match="is not whole: its content is not that of its digest"):
+            read_checkpoint(written)
+    with written.open("wb") as file:
+        np.savez(file, **inside)
+    read_checkpoint(written)
+
+
+def test_every_device_adds_to_its_state_and_changes_no_type(few: Dataset) -> None:
+    # Else what it wrote itself would be refused.
+    for name, cls in registry.devices().items():
+        device = hwsim.device(name)
+        assert cls is type(device)
+        fresh = Network(MLP, device)
+        used = hwsim.fit(MLP, few, device, epochs=1, learning_rate=0.01).network
+        fresh.load(used.save())
+
+
+# -- what is said on resuming ------------------------------------------------------------------------------
+
+
+def test_what_a_checkpoint_was_made_with_is_said_where_it_differs(
+    few: Dataset, written: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: dict[str, Any] = {"optimizer": "adam", "checkpoint": written, "resume": True}
+    hwsim.fit(MLP, few, "digital:int8", epochs=3, **settings)
+    assert capsys.readouterr() == ("", "")
+    now = keeping.made_with()
+    monkeypatch.setattr(keeping, "made_with", lambda: now | {"numpy": "9.9", "processors": 1024})
+    hwsim.fit(MLP, few, "digital:int8", epochs=4, **settings)
+    words = f"numpy {np.__version__}, now 9.9; processors {os.cpu_count()}, now 1024: the run may end with other bits"
+    assert capsys.readouterr() == ("", f"checkpoint {written} was made with {words}\n")
+
+
+def test_fewer_epochs_than_a_checkpoint_holds_are_remarked_upon(
+    few: Dataset, written: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings: dict[str, Any] = {"optimizer": "adam", "checkpoint": written, "resume": True}
+    run = hwsim.fit(MLP, few, "digital:int8", epochs=2, **settings)
+    assert capsys.readouterr().err == ""
+    again = hwsim.fit(MLP, few, "digital:int8", epochs=1, **settings)
+    assert again.epochs == run.epochs
+    said = f"checkpoint {written} holds 2 whole epochs, 6 steps: more than 1 epoch, so nothing is trained\n"
+    assert capsys.readouterr().err == said
+
+
+# -- names and systems -------------------------------------------------------------------------------------
+
+
+def test_a_link_to_a_checkpoint_stays_one_and_has_one_user(few: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    target, link = tmp_path / "disk" / "c", tmp_path / "link"
+    link.symlink_to(target)
+    with sole_user(link), pytest.raises(ConfigError, match="is in use by another run"), sole_user(target):
+        pass
+    hwsim.fit(MLP, few, "ideal", epochs=1, checkpoint=link)
+    assert link.is_symlink()
+    longer = hwsim.fit(MLP, few, "ideal", epochs=2, checkpoint=link, resume=True)
+    assert link.is_symlink()
+    assert read_checkpoint(target)[1]["step"] == longer.steps == 6
+    assert sorted(each.name for each in tmp_path.rglob("*")) == ["c", "disk", "link"]
+
+
+def test_a_partial_checkpoint_that_is_a_link_is_not_followed(few: Dataset, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    (tmp_path / ".c.partial").symlink_to(precious)
+    hwsim.fit(MLP, few, "ideal", epochs=1, checkpoint=tmp_path / "c")
+    assert precious.read_text() == "precious"
+    assert not (tmp_path / "c").is_symlink()
+
+
+def test_a_system_without_locks_is_one_sentence(few: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with pytest.raises(ConfigError, match="checkpoints need file locks as Unix has them, and this system has none"):
+        hwsim.fit(MLP, few, "ideal", epochs=1, checkpoint=tmp_path / "c")
+    hwsim.fit(MLP, few, "ideal", epochs=1)
+
+
 def test_foreign_npz_files_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.zeros(3))
     with pytest.raises(ConfigError, match=r"not written by this version of hwsim: it has no meta\.json"):
         read_checkpoint(tmp_path / "a.npz")
     np.savez(tmp_path / "b.npz", **{"meta.json": np.frombuffer(b'{"format": "hwsim checkpoint 99"}', np.uint8)})
-    with pytest.raises(ConfigError, match="its format is 'hwsim checkpoint 99', wanted 'hwsim checkpoint 1'"):
+    with pytest.raises(ConfigError, match="its format is 'hwsim checkpoint 99', wanted 'hwsim checkpoint 2'"):
         read_checkpoint(tmp_path / "b.npz")
     np.savez(tmp_path / "c.npz", evil=np.array([Killed()], dtype=object))
     with pytest.raises(ConfigError, match="cannot be read"):

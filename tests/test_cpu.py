@@ -46,7 +46,7 @@ def test_conformance(precision: str) -> None:
 def test_every_assumption_has_a_source_and_a_range() -> None:
     values = Cpu.presets()["generic"]
     quantities = [value for value in (*values.values(), *values["flop_per_s"].values()) if isinstance(value, Quantity)]
-    assert len(quantities) == 9
+    assert len(quantities) == 12
     for quantity in quantities:
         assert quantity.certainty is Certainty.ASSUMED
         assert quantity.source
@@ -120,20 +120,45 @@ def test_overlapping_inputs_and_stacks() -> None:
 def test_weights_and_what_they_come_from_must_fit_the_cache(kind: Kind) -> None:
     # Weights and a step, or a copy, are two arrays: of a cache of 1 MiB, 2^17 values of 4 B fill a half each.
     device = cpu(cache_bytes=2**20)
-    assert "memory_byte" not in (device.uses(Product(kind, 0, 2**17, 1)) or {})
-    assert "memory_byte" in (device.uses(Product(kind, 0, 2**17 + 1, 1)) or {})
+    assert "pass_memory_byte" not in (device.uses(Product(kind, 0, 2**17, 1)) or {})
+    assert "pass_memory_byte" in (device.uses(Product(kind, 0, 2**17 + 1, 1)) or {})
 
 
 def test_values_are_read_once_and_results_fetched_and_written() -> None:
     uses = cpu().uses(Elementwise("tanh", 1000, 10_000, 4000, 4000))
     assert uses is not None
-    assert {name: use.actions for name, use in uses.items()} == {"call": 1, "vector_flop": 10_000, "cache_byte": 12_000}
+    assert {name: use.actions for name, use in uses.items()} == {
+        "pass_call": 1, "vector_flop": 10_000, "pass_cache_byte": 12_000,
+    }  # fmt: skip
     moved = {
-        kind: (cpu().uses(Product(kind, 0, 10, 20)) or {})["cache_byte"].actions
+        kind: (cpu().uses(Product(kind, 0, 10, 20)) or {})["pass_cache_byte"].actions
         for kind in (Kind.PROGRAM, Kind.READ, Kind.UPDATE)
     }
     # 200 weights of 4 B: copied (read, fetched, written), or moved in place (step and weights read, weights written).
     assert moved == {Kind.PROGRAM: 2400, Kind.READ: 2400, Kind.UPDATE: 2400}
+
+
+def test_a_pass_beyond_the_cache() -> None:
+    # 2^24 values of 4 B read and written: 2 x 64 MiB, above 32 MiB. Read once and written twice: 201,326,592 B at
+    # 15 GB/s: 13421.8 us, longer than 2^24 FLOP at 10 GFLOP/s: 1677.7 us; call 2 us. DDR4: 201,326,592 B x 8 x 20.3 pJ
+    # = 32.695 mJ.
+    size = 2**24
+    device = cpu(pass_memory_bytes_per_s=15e9, pass_call_s=2e-6)
+    ledger = charged(device, Elementwise("relu", size, size, 4 * size, 4 * size))
+    assert ledger.time_s == pytest.approx(13423.8e-6, rel=1e-5)
+    assert joules(ledger, "component")["pass_memory_byte"] == pytest.approx(32.695e-3, rel=1e-4)
+
+
+def test_passes_have_a_call_and_rates_of_their_own() -> None:
+    device = cpu(pass_call_s=1.0, vector_flop_per_s=1.0, pass_cache_bytes_per_s=1.0, pass_memory_bytes_per_s=1.0)
+    for product in (Product(Kind.FORWARD, 64, 128, 256), Product(Kind.FORWARD, 1, 4096, 4096)):
+        assert charged(device, product).time_s == charged(cpu(), product).time_s
+    tanh, update = Elementwise("tanh", 1000, 10_000, 4000, 4000), Product(Kind.UPDATE, 0, 2**24, 1)
+    device = cpu(pack_bytes_per_s=1.0, cache_bytes_per_s=1.0, memory_bytes_per_s=1.0)
+    assert charged(device, update).time_s == charged(cpu(), update).time_s
+    assert charged(cpu(call_s=1.0), tanh).time_s == charged(cpu(), tanh).time_s
+    # A move of weights is a hook of the device, and starts as a product does: 1 s more than 1 us.
+    assert charged(cpu(call_s=1.0), update).time_s - charged(cpu(), update).time_s == pytest.approx(1 - 1e-6)
 
 
 def test_waiting_takes_idle_power() -> None:

@@ -641,7 +641,7 @@ THREE = np.array([0, 1, 2] * 2)
         ({"y_validation": THREE}, "x_validation missing; every split needs both x and y"),
         ({"classes": 2}, "y_train holds 0..2; labels allowed: 0..1"),
         ({"y": THREE - 1}, "y_train holds -1..1; labels allowed: 0..1"),
-        ({"classes": 1}, "1 classes asked for; allowed: 2 or more, or 0 for targets"),
+        ({"classes": 1}, "1 classes asked for or in its labels; allowed: 2 to 1048576, or 0 for targets"),
         ({"classes": -1}, "-1 classes asked for"),
         ({"y": THREE / 2, "classes": 3}, "y_train is float64 (6,); class labels are integers [samples]"),
         ({"y": np.eye(6, dtype=int)}, "y_train is int64 (6, 6); class labels are integers [samples]; take the argmax"),

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import hwsim
-from hwsim import train
+from hwsim import keeping
 from hwsim.checkpoint import read_checkpoint, sole_user, write_checkpoint
 from hwsim.errors import ConfigError
 
@@ -225,13 +225,13 @@ def test_the_lock_holds_between_processes_and_ends_with_them(tmp_path: Path) -> 
 
 
 def test_a_run_that_ended_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, real = tmp_path / "c", train.sole_user
+    path, real = tmp_path / "c", keeping.sole_user
 
     def late(asked: Path) -> Any:
         write_checkpoint(path, {"x": np.arange(3)}, {})
         return real(asked)
 
-    monkeypatch.setattr(train, "sole_user", late)
+    monkeypatch.setattr(keeping, "sole_user", late)
     with pytest.raises(ConfigError, match="exists; give --resume to go on from it, or another file"):
         killing.fitted(IDEAL, path)
     assert read_checkpoint(path)[0]["x"].tolist() == [0, 1, 2]

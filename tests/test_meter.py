@@ -36,10 +36,11 @@ class Processor:
 
 @pytest.fixture
 def processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Processor:
-    """One package, and no NVML."""
+    """One package, and neither a card nor NVML."""
     made = Processor(tmp_path / "powercap")
     made.zone("intel-rapl:0", "package-0")
     monkeypatch.setattr(meter, "POWERCAP", made.folder)
+    monkeypatch.setattr(meter, "CARDS", tmp_path / "gpus")
     monkeypatch.setitem(sys.modules, "pynvml", None)
     return made
 
@@ -79,6 +80,7 @@ class Cards(ModuleType):
 @pytest.fixture
 def no_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(meter, "POWERCAP", tmp_path / "nothing")
+    monkeypatch.setattr(meter, "CARDS", tmp_path / "gpus")
 
 
 # -- processors --------------------------------------------------------------------------------------------
@@ -242,19 +244,54 @@ def test_the_error_covers_every_phase_of_the_counter() -> None:
 
 
 def test_joules_of_cards(no_processor: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    library = Cards({"H100": 5_000, "old": None, "A100": 100})
+    library = Cards({"H100": 5_000, "A100": 100})
     monkeypatch.setitem(sys.modules, "pynvml", library)
     with measure() as m:
         assert library.started == 1
         library.energies_mj |= {"H100": 12_500, "A100": 600}  # 7.5 J and 0.5 J more
     assert library.started == 0
     assert {reading.name: reading.energy_j for reading in m.readings} == pytest.approx(
-        {"card 0, H100": 7.5, "card 2, A100": 0.5}
+        {"card 0, H100": 7.5, "card 1, A100": 0.5}
     )
     assert m.energy_j == pytest.approx(8)
     # In blocks of less than 2 periods nothing is sure but that it is there; and a step of 1 mJ a card.
     assert m.error_j == pytest.approx(8 * NVML_PERIOD_S / max(m.time_s - NVML_PERIOD_S, NVML_PERIOD_S) + 2e-3)
-    assert any("card 1, old has no energy counter (Not Supported)" in each.reason for each in m.unavailable)
+
+
+def test_a_card_without_a_counter_leaves_the_sum_open(no_processor: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = Cards({"H100": 5_000, "old": None})
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    with measure() as m:
+        library.energies_mj["H100"] = 12_500  # 7.5 J more
+    assert not m.complete
+    assert [(reading.name, reading.energy_j) for reading in m.readings] == [("card 0, H100", pytest.approx(7.5))]
+    with pytest.raises(NotMeasured, match=r"incomplete: .*card 1, old has no energy counter \(Not Supported\)"):
+        m.energy_j  # noqa: B018
+
+
+@pytest.mark.parametrize("seen_by", ["system", "CuPy"])
+def test_a_card_that_nobody_reads_leaves_the_sum_open(
+    processor: Processor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seen_by: str
+) -> None:
+    if seen_by == "system":
+        (tmp_path / "gpus" / "0000:01:00.0").mkdir(parents=True)
+    with measure() as m:
+        processor.set("intel-rapl:0", 2_000_000)
+        if seen_by == "CuPy":  # which may be loaded within the block
+            monkeypatch.setitem(sys.modules, "cupy", cupy(lambda: None))
+    assert not m.complete
+    assert [reading.energy_j for reading in m.readings] == [pytest.approx(1)]
+    with pytest.raises(NotMeasured, match="incomplete: NVML: unavailable: nvidia-ml-py is not installed"):
+        m.energy_j  # noqa: B018
+    assert " J" not in str(m).split("\n")[0]
+    # With the library and a card that counts, the sum is whole.
+    library = Cards({"H100": 5_000})
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    with m:
+        processor.set("intel-rapl:0", 3_000_000)
+        library.energies_mj["H100"] = 7_000
+    assert m.complete
+    assert m.energy_j == pytest.approx(1 + 2)
 
 
 @pytest.mark.parametrize(
@@ -329,7 +366,8 @@ def test_a_card_that_fails_is_named_and_the_meter_can_be_used_again(
     for energy_uj in (2_000_000, 3_000_000):
         with measure() as m:
             processor.set("intel-rapl:0", energy_uj)
-        assert m.energy_j == pytest.approx(1)
+        assert [reading.energy_j for reading in m.readings] == [pytest.approx(1)]
+        assert not m.complete  # the card is there, and nothing reads it
         assert str(m).count("what it has queued cannot be waited for (an illegal memory access") == 1
         with m:
             pass

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import strict_array
 from numpy.testing import assert_allclose, assert_array_equal
+from optical_reference import fabricate
 from scipy.stats import ortho_group, unitary_group
 
 from hwsim.devices.optical import decomposition, svd
@@ -17,10 +18,10 @@ from hwsim.devices.optical.imperfections import (
     Fabrication,
     Imperfections,
     corrected,
-    fabricate,
     heat,
     quantised,
     realised,
+    unheated,
 )
 from hwsim.devices.optical.mesh import Mesh, ideal_mesh, matrix, propagate, propagate_back, trace, trace_back
 from hwsim.errors import ConfigError, ShapeError
@@ -50,6 +51,11 @@ def faulty(n: int, kind: Kind, seed: int = 0, imperfections: Imperfections = FAU
     layout = Layout(kind, n)
     chip = fabricate(np, layout, imperfections, np.random.default_rng(seed))
     return realised(np, chip, random_phases(layout, seed))
+
+
+def ideal_chip(xp: Any, factors: svd.Factors) -> svd.SvdMesh:
+    first, second = (ideal_mesh(xp, *part) for part in (factors.first, factors.second))
+    return svd.SvdMesh(first, factors.attenuation, second, factors.scale)
 
 
 def one_by_one(mesh: Mesh) -> Host:
@@ -274,6 +280,41 @@ def test_heat_goes_both_ways() -> None:
     assert ((coupling - np.eye(2 * mzis)).sum(axis=0) / 0.1).max() == pytest.approx(4)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.05])
+def test_known_heat_is_left_out_of_the_commands(kind: Kind, share: float) -> None:
+    """K command = wanted but for whole turns, K from impulses and solved here by LAPACK; commands within a turn.
+
+    Phases within 4 x 4 share^2 of a turn from an end may have no command: those drawn lie outside that.
+    """
+    layout, gap = Layout(kind, 10), TURN * 16 * share**2
+    draws = np.random.default_rng(5).uniform(gap, TURN - gap, 2 * layout.mzis)
+    wanted = Shifters(*np.split(draws, 2), np.arange(10.0) / 2)
+    found = unheated(np, layout, wanted, share)
+    assert all(((part >= 0) & (part < TURN)).all() for part in found)
+    warm = heat(np, layout, found, share)
+    for a, b in zip(warm, wanted, strict=True):
+        assert np.abs(np.exp(1j * a) - np.exp(1j * b)).max() < 1e-9
+    mzis = layout.mzis
+    columns = [heat(np, layout, Shifters(e[:mzis], e[mzis:], wanted.output), share)[:2] for e in np.eye(2 * mzis)]
+    coupling = np.array([np.concatenate(each) for each in columns]).T
+    command = np.concatenate(found[:2])
+    turns = np.rint((coupling @ command - draws) / TURN)
+    assert_allclose(command, np.linalg.solve(coupling, draws + turns * TURN), atol=1e-9)
+    assert turns.any()  # some would have had to be cooled
+
+
+def test_calibration_with_heat_is_exact_within_reach() -> None:
+    """Splitters, offsets and 1% of heat, all known, no rounding: the matrix that was asked for, to 1e-9."""
+    layout = Layout("clements", 9)
+    turns = np.random.default_rng(2).uniform(0.6, math.pi - 0.6, layout.mzis)
+    ideal = random_phases(layout, 1)._replace(theta=turns)
+    settings = Imperfections(splitter_sigma=0.03, phase_sigma=0.5, heat_crosstalk=0.01)
+    chip = fabricate(np, layout, settings, np.random.default_rng(3))
+    target = matrix(np, ideal_mesh(np, layout, ideal))
+    assert np.abs(matrix(np, realised(np, chip, corrected(np, chip, ideal))) - target).max() < 1e-9
+
+
 def test_draws_do_not_depend_on_settings() -> None:
     layout = Layout("clements", 5)
 
@@ -363,7 +404,7 @@ def test_chip_equals_the_product(kind: Kind, shape: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     w, x, dy = rng.standard_normal(shape), rng.standard_normal((7, shape[0])), rng.standard_normal((7, shape[1]))
     factors = svd.factorise(np, w, kind)
-    chip = svd.ideal_chip(np, factors)
+    chip = ideal_chip(np, factors)
     assert factors.attenuation.max() <= 1 + 1e-12
     assert np.abs(svd.forward(np, chip, x.T).T - x @ w).max() < 1e-10
     assert np.abs(svd.backward(np, chip, dy.T).T - dy @ w.T).max() < 1e-10
@@ -387,7 +428,7 @@ def test_faulty_chip_is_reciprocal() -> None:
 
 def test_degenerate_matrices() -> None:
     for w in (np.zeros((3, 4)), np.ones((4, 4)), 2 * np.eye(3)):
-        assert np.abs(svd.effective_weights(np, svd.ideal_chip(np, svd.factorise(np, w))) - w).max() < 1e-12
+        assert np.abs(svd.effective_weights(np, ideal_chip(np, svd.factorise(np, w))) - w).max() < 1e-12
 
 
 def test_scale_is_explicit() -> None:
@@ -395,7 +436,7 @@ def test_scale_is_explicit() -> None:
     assert svd.factorise(np, w).scale == pytest.approx(3)
     factors = svd.factorise(np, w, scale=6)
     assert_allclose(factors.attenuation, [0.5, 1 / 6])
-    assert_allclose(svd.effective_weights(np, svd.ideal_chip(np, factors)), w, atol=1e-14)
+    assert_allclose(svd.effective_weights(np, ideal_chip(np, factors)), w, atol=1e-14)
     with pytest.raises(ConfigError, match=r"scale=2: no passive chip .* singular value 3 .* choose 3 or more"):
         svd.factorise(np, w, scale=2)
     with pytest.raises(ShapeError, match="one finite matrix"):
@@ -429,7 +470,7 @@ def test_other_array_libraries() -> None:
     mesh = realised(strict_array, chip, corrected(strict_array, chip, carried(phases)))
     assert matrix(strict_array, mesh).shape == (7, 7)
     w = np.random.default_rng(0).standard_normal((3, 5))
-    ideal = svd.ideal_chip(strict_array, svd.factorise(strict_array, strict_array.asarray(w)))
+    ideal = ideal_chip(strict_array, svd.factorise(strict_array, strict_array.asarray(w)))
     assert_allclose(svd.effective_weights(strict_array, ideal).get(), w, atol=1e-12)
     x = strict_array.asarray(np.ones((3, 2)))
     assert_allclose(svd.forward(strict_array, ideal, x).get(), w.T @ np.ones((3, 2)), atol=1e-12)

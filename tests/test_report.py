@@ -243,6 +243,7 @@ def bill_of(joules: list[float], seconds: list[float]) -> dict[str, Any]:
         "time_per_step_s": math.fsum(seconds),
         "time_by_bound": bounds,
         "area_mm2": {"chip:small": {"part0": 0.5, "part2": 0.25, "part4": None}, "digital:fp32": {"part1": None}},
+        "garbage": {"chip:small": {"peak_bits": 5000, "erased_bits": 1200.0, "erasure_j": 3e-12, "passes": 3.5}},
         "excluded": {"chip:small": ["wires", "clocks"], "digital:fp32": []},
         "wear": {},
     }
@@ -274,6 +275,8 @@ def test_the_bill_shows_large_shares_and_the_sum_of_all_others() -> None:
         "Time/step: 100 us, spent waiting for part0 60 us (60%), host.part1 25 us (25%), part2 10 us (10%), host.part3",
         "  3 us (3.0%), 2 others 2 us (2.0%)",
         "Area: chip:small at least 0.75 mm2 (unknown for 1 of 3 components), digital:fp32 unknown",
+        "Garbage of chip:small: 5,000 bits held at most; a step erases 1,200 bits, for 3 pJ, in 3.5 passes over a",
+        "  matrix (mean; see: hwsim garbage)",
         "Left out of chip:small: wires; clocks",
         "Left out of digital:fp32: it does not say",
     ]

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwsim.devices.reversible import pebbling
 from hwsim.errors import ConfigError
 from hwsim.learning.information import divided, empty_buffer, multiplied, occupied_bits, register_bits
+from hwsim.models import pebbling
 
 CHAINS = [(m, s) for m in range(1, 13) for s in range(1, 9)]
 RATIOS = [Fraction(1, 2), Fraction(2, 3), Fraction(9, 10), Fraction(15, 16), Fraction(99, 100), Fraction(1, 1000)]
@@ -105,19 +105,11 @@ def test_a_schedule_leaves_what_it_says(m: int, extra: int) -> None:
     assert wanted == 0
 
 
-def test_policies() -> None:
-    assert pebbling.plan("discard", 4) == ((1, 2, 3, 4), 4, 4)
-    assert pebbling.plan("bennett", 4) == ((1, 2, 3, 4, -4, -3, -2, -1), 4, 0)
-    # Three live of four, by hand: 1, 2, 3, away with 1 and 2 would strand 3; so 1 2 -1 3 4 (3 live: 2, 3, 4) -4 -3,
-    # then 1 again to take 2 away, and 1 itself: 10 moves.
-    plan = pebbling.plan("checkpoint:3", 4)
-    assert (len(plan.moves), plan.peak_segments, plan.erased_segments) == (10, 3, 0)
-
-
-@pytest.mark.parametrize("policy", ["", "keep", "checkpoint", "checkpoint:", "checkpoint:x", "bennett:2"])
-def test_other_policies_are_refused(policy: str) -> None:
-    with pytest.raises(ConfigError, match="known: discard, bennett, checkpoint:S"):
-        pebbling.plan(policy, 3)
+def test_sweeps_by_hand() -> None:
+    """All four live: there and back. Three live: 1 2 -1 3 4 (2, 3, 4 live) -4 -3, then 1 again to take 2 away, -1."""
+    assert pebbling.sweep_moves(4, 4) == (1, 2, 3, 4, -4, -3, -2, -1)
+    moves = pebbling.sweep_moves(4, 3)
+    assert (len(moves), pebbling.peak(moves)) == (10, 3)
 
 
 @pytest.mark.parametrize("moves", [(2,), (1, 1), (-1,), (1, 2, -1, -2), (0,)])

@@ -8,30 +8,35 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import hwsim
-from hwsim import cli, losses, ops
+from hwsim import cli, losses, ops, registry
 from hwsim import pipeline as pipeline_module
 from hwsim.arguments import model_and_data
 from hwsim.bill import shape_step
-from hwsim.cost import STEP_PHASES, Component, Elementwise, Kind, Op, Phase, Product, Role, Use
+from hwsim.cost import EVERY_KIND, STEP_PHASES, Component, Elementwise, Kind, Op, Phase, Product, Role, Use
 from hwsim.device import Device
 from hwsim.errors import ConfigError
+from hwsim.learning.backprop import backprop
 from hwsim.ledger import Ledger, TileShape
 from hwsim.models.recompute import chained, coupled
 from hwsim.models.revnet import fixed_add, fixed_subtract
 from hwsim.nn import Network, dense, recurrent
 from hwsim.optim import SGD
 from hwsim.parameters import parameter
-from hwsim.pipeline import pipelined, traced_step
+from hwsim.pipeline import shares_in, step_of, steps_of, traced_step
 from hwsim.report import gantt
 from hwsim.schedule import Schedule, Trace, schedule
 from hwsim.schedule.engine import GRAINS, Claim, Job, grains, list_schedule
+from hwsim.schedule.recorded import Recorded
 from hwsim.schedule.reference import simpy_schedule
+from hwsim.schedule.trace import Collector
 from hwsim.tape import Value
-from hwsim.train import loss_for
+from hwsim.tile import Tile
+from hwsim.train import fit, loss_for
 
 EXACT = 1e-9  # relative
 
@@ -164,7 +169,7 @@ def test_jobs_that_cannot_be_scheduled_are_refused(job: Job) -> None:
 
 
 def test_nothing_to_do_takes_no_time() -> None:
-    assert list_schedule([]) == simpy_schedule([]) == ([], [])
+    assert list_schedule([]) == simpy_schedule([]) == ([], [], [])
 
 
 # -- devices and networks with numbers that can be added by hand -----------------------------------------------
@@ -528,6 +533,10 @@ def test_tiles_that_share_all_converters_take_turns() -> None:
     assert starts(alone, Kind.FORWARD, "layer2")[-1][1] == near(3 + 4 - 1)
     assert starts(together, Kind.FORWARD, "layer2")[-1][1] == near(3 * 4)  # all twelve, one after the other
     assert together == schedule(trace, shared={"adc": 2}, engine=simpy_schedule)
+    # The first micro-batch goes on before the second begins: that has its tile at 1 s, and the converters at 3 s.
+    assert [machine.tile for machine in together.machines[:3]] == ["layer0/w", "layer1/w", "layer2/w"]
+    assert together.waits[0] == (0, 0, 1.0, 3.0, 2)
+    assert [loan.share for loan in together.loans] == [1.0] * 12
     # A half of what one product would take makes each product twice as long.
     assert starts(schedule(trace, shared={"adc": 1}), Kind.FORWARD, "layer2")[-1][1] == near(2 * 3 * 4)
     pool = together.pools[0]
@@ -543,6 +552,53 @@ def test_tiles_that_share_all_converters_take_turns() -> None:
     assert together.static_power_w[device.spec] == near(3 * 4 + 2)
     assert alone.static_power_w[device.spec] == near(3 * 4 + 6)
     assert together.idle_power_w[device.spec] == near(3 * 0.5 + 2)
+
+
+class Workshop(Arrays):
+    """Arrays that move only with a press, of which there is one."""
+
+    name = "workshop"
+    own: bool = parameter(False, doc="whether the press is a clock of each tile")
+
+    @property
+    def components(self) -> Mapping[str, Component]:
+        of_tile = EVERY_KIND if self.own else ()
+        press = Component(Role.PROGRAMMING, time_s=1.0, static_power_w=3.0, idle_power_w=0.25, of_tile=of_tile)
+        return {**super().components, "press": press}
+
+    def installed(self, tiles: Sequence[TileShape]) -> Mapping[str, float]:
+        return {**super().installed(tiles), "press": 1.0}
+
+    def activity(self, op: Op) -> Mapping[str, Use] | None:
+        found = super().activity(op)
+        moves = isinstance(op, Product) and op.kind is Kind.UPDATE
+        return {**found, "press": Use(5.0)} if found is not None and moves else found
+
+
+def test_what_does_not_grow_with_tiles_is_one_for_all() -> None:
+    # As drawn by hand above, but layer 0 waits from 12.5 until layer 1 gives the press back at 17.
+    trace = traced(Chain(3, 2), Workshop(), 2)
+    found = schedule(trace)
+    assert starts(found, Kind.UPDATE, "layer1") == [(12, 17)]
+    assert starts(found, Kind.UPDATE, "layer0") == [(17, 22)]
+    assert found == schedule(trace, engine=simpy_schedule)
+    assert (found.pool_units, [pool.component for pool in found.pools]) == ([1.0], ["press"])
+    assert found.waits == [(0, 0, 12.5, 17.0, 1)]
+    assert found.component_utilisation["workshop", "press"] == near(10 / 22)  # of the one press
+    # With a second press as drawn; that has power too. Half a press takes twice as long, and half of the power.
+    two, half = schedule(trace, shared={"press": 2}), schedule(trace, shared={"press": 0.5})
+    assert starts(two, Kind.UPDATE, "layer0") == [(12.5, 17.5)]
+    assert starts(half, Kind.UPDATE, "layer1") == [(12, 22)]
+    for each, units in ((found, 1), (two, 2), (half, 0.5)):
+        assert each.static_power_w["workshop"] == near(2 * 4 + 3 * units)
+        assert each.idle_power_w["workshop"] == near(2 * 0.5 + 0.25 * units)
+    # A clock of each tile is nobody else's, and cannot be shared.
+    own = traced(Chain(3, 2), Workshop(own=True), 2)
+    clocks = schedule(own)
+    assert starts(clocks, Kind.UPDATE, "layer0") == [(12.5, 17.5)]
+    assert clocks.component_utilisation[own.tasks[0].device.spec, "press"] == near(10 / 2 / 17.5)
+    with pytest.raises(ConfigError, match=r"sharing press changes nothing.*can be shared: core, desk"):
+        schedule(own, shared={"press": 1})
 
 
 class Shelves(Arrays):
@@ -605,11 +661,11 @@ def test_the_search_for_micro_batches_goes_on_after_a_step_back(monkeypatch: pyt
 
     monkeypatch.setattr(pipeline_module, "traced_step", step)
     monkeypatch.setattr(
-        pipeline_module, "schedule", lambda trace: SimpleNamespace(makespan_s=makespan_s[trace], parts=trace)
+        pipeline_module, "schedule", lambda trace, **_: SimpleNamespace(makespan_s=makespan_s[trace], parts=trace)
     )
     network, data, _ = model_and_data("xor", None)
     for batch, best in ((1, 1), (2, 1), (7, 4), (8, 4), (15, 4), (16, 16), (32, 16), (33, 16)):
-        found = pipelined(network, data, Arrays(), batch=batch)
+        found = step_of(network, data, Arrays(), batch=batch).quickest()
         assert (found.micro_batches, found.quickest.parts, found.whole.parts) == (best, best, 1)
 
 
@@ -681,7 +737,7 @@ def test_no_schedule_breaks_its_bounds_and_simpy_finds_the_same(model: str, devi
 @pytest.mark.parametrize("device", ["gpu:h100", "digital:int8"])
 def test_a_single_processor_overlaps_nothing(device: str) -> None:
     network, data, _ = model_and_data("mlp", None)
-    found = pipelined(network, data, hwsim.device(device), batch=16)
+    found = step_of(network, data, hwsim.device(device), batch=16).quickest()
     assert found.micro_batches == 1
     assert found.quickest.makespan_s == near(found.whole.serial_s)
     assert found.quickest.total_j == near(math.fsum(found.whole.serial_energy_j.values()))
@@ -690,11 +746,383 @@ def test_a_single_processor_overlaps_nothing(device: str) -> None:
 
 def test_tiles_of_a_crossbar_overlap_each_other_and_its_host() -> None:
     network, data, _ = model_and_data("mlp", None)
-    found = pipelined(network, data, hwsim.device("crossbar"), batch=16)
+    found = step_of(network, data, hwsim.device("crossbar"), batch=16).quickest()
     tiles = {machine.tile for machine in found.quickest.machines}
     assert tiles == {"", "fc1/w", "fc2/w"}
     # Two tiles whose moves alone take nearly all of the time: not quicker than by two, but nearly so.
     assert 0.5 * found.whole.serial_s < found.quickest.makespan_s < 0.6 * found.whole.serial_s
+
+
+@pytest.mark.parametrize("model", ["mlp", "gpt", "rnn", "revnet"])
+@pytest.mark.parametrize("device", ["crossbar", "reversible", "digital:int8", "optical:nitride"])
+@pytest.mark.parametrize(("optimizer", "micro_batches"), [("sgd", 7), ("adam", 5)])
+def test_micro_batches_that_are_copied_are_those_that_are_recorded(
+    model: str, device: str, optimizer: str, micro_batches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, data, _ = model_and_data(model, None)
+    substrate, loss, shape = hwsim.device(device), loss_for(data), data.y_train.shape[1:]
+    backprops = []
+
+    def counted(*arguments: Any) -> Any:
+        backprops.append(arguments)
+        return backprop(*arguments)
+
+    monkeypatch.setattr(pipeline_module, "backprop", counted)
+
+    def trace() -> Trace:
+        return traced_step(network, substrate, shape, loss, batch=16, optimizer=optimizer, micro_batches=micro_batches)
+
+    copied = trace()
+    assert len(backprops) < micro_batches
+    monkeypatch.setattr(Collector, "repeat", lambda self, times: 0)
+    recorded = trace()
+    assert copied.tasks == recorded.tasks
+    assert (copied.calls, copied.tiles, copied.peak_bits) == (recorded.calls, recorded.tiles, recorded.peak_bits)
+
+
+# -- no unit is taken twice at once ----------------------------------------------------------------------------
+
+BUILT_IN = [
+    *(f"{name}:{preset}" for name in registry.devices() for preset in registry.device_class(name).presets()),
+    "ideal",
+    "crossbar:algorithm=ttv2",
+    "crossbar:algorithm=mixed",
+    "optical:mzi:trained=phases",
+    *(f"optical:{preset}:gradient_by=homodyne" for preset in ("mzi", "nitride", "slm", "microring")),
+    "reversible:scheme=naf",
+    "reversible:scheme=naf:in_flight=8",
+]
+
+
+def passes_on_its_tile(device: Device, component: str, op: Op) -> bool:
+    """Whether a component's time in an operation is a wait or clock of its tile: named here once more, by hand."""
+    kind = op.kind if isinstance(op, Product) else None
+    if device.name in ("crossbar", "aware"):
+        return component in ("settle", "fill", "slot")  # a read's wait, a pipeline's fill, a pulse of a row
+    if device.name == "optical":  # light in optics that a matrix has of its own; gradients have one unit for all
+        own = device.optics != "homodyne" and kind is not Kind.GRADIENT  # type: ignore[attr-defined]
+        return component == "settle" or (component in ("symbol", "flight") and own)
+    wired = device.name == "reversible" and device.scheme == "naf"  # type: ignore[attr-defined]
+    return wired and component == "tick" and kind in (Kind.FORWARD, Kind.BACKWARD, Kind.RELEASE)
+
+
+def network_for(device: Device) -> Any:
+    """Three layers, with the substrate's own neurons where it has such."""
+    own = device.uses(Elementwise("device", 1, 0, 0, 0)) is not None
+    return hwsim.models.mlp([64, 32, 16, 10], "device" if own else "relu")
+
+
+@pytest.mark.parametrize("spec", BUILT_IN)
+@pytest.mark.parametrize("micro_batches", [1, 4])
+def test_no_unit_is_taken_twice_at_once(spec: str, micro_batches: int) -> None:
+    device = hwsim.device(spec)
+    _, data, _ = model_and_data("mlp", None)
+    trace = traced_step(
+        network_for(device), device, data.y_train.shape[1:], loss_for(data), batch=8, micro_batches=micro_batches
+    )
+    found = schedule(trace)
+    for owner in trace.devices():
+        machines = {found.jobs[i].machine for i, task in enumerate(trace.tasks) if task.device is owner}
+        installed = owner.installed([shape for (of, _), shape in trace.tiles.items() if of is owner])
+        changes: dict[str, list[tuple[float, float]]] = {}
+        most: dict[str, float] = {}
+        for i, task in enumerate(trace.tasks):
+            if task.device is not owner or found.start_s[i] == found.finish_s[i]:
+                continue
+            for name, use in owner.uses(task.op).items():
+                timed = use.actions and owner.components[name].quantity("time_s").nominal
+                if timed and not passes_on_its_tile(owner, name, task.op):
+                    taken = changes.setdefault(name, [])
+                    taken += [(found.start_s[i], use.units), (found.finish_s[i], -use.units)]
+                    most[name] = max(use.units, most.get(name, 0.0))
+        for name, taken in changes.items():
+            # Of a single machine, bits and blocks that an operation by itself takes at once are its own affair.
+            units = installed.get(name, 0.0) if len(machines) > 1 else most[name]
+            peak = max(itertools.accumulate(change for _, change in sorted(taken)))
+            assert peak <= units * (1 + EXACT), (owner.spec, name)
+
+
+@pytest.mark.parametrize("spec", ["optical:mzi", "optical:nitride"])
+def test_one_processor_decomposes_all_weights(spec: str) -> None:
+    # Of N x N weights in one block 21 N^3 flops for the singular values, and 28 for two thirds of the N modes of each
+    # of N (N - 1) / 2 MZIs on either side: of 64 x 64 in units of that size or larger.
+    device = hwsim.device(spec)
+    each_s = (21 * 64**3 + 2 * 28 * 64 * 63 / 2 * 64 * 2 / 3) * device.components["flop"].quantity("time_s").nominal
+    _, data, _ = model_and_data("mlp", None)
+    network = hwsim.models.mlp([64, 64, 64, 64, 10])
+    found = step_of(network, data, device, batch=16).quickest()
+    assert found.quickest.makespan_s > 3 * each_s
+    assert found.quickest.makespan_s > 0.98 * found.whole.serial_s
+    moves = sorted(
+        (found.quickest.start_s[i], found.quickest.finish_s[i])
+        for i, task in enumerate(found.quickest.tasks)
+        if isinstance(task.op, Product) and task.op.kind is Kind.UPDATE
+    )
+    assert len(moves) == 4
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(moves))
+
+
+def test_gradients_take_turns_on_the_one_homodyne_unit() -> None:
+    found = schedule(mlp_trace(hwsim.device("optical:nitride:gradient_by=homodyne")))
+    spans = {
+        kind: sorted(
+            (found.start_s[i], found.finish_s[i])
+            for i, task in enumerate(found.tasks)
+            if isinstance(task.op, Product) and task.op.kind is kind
+        )
+        for kind in (Kind.GRADIENT, Kind.FORWARD)
+    }
+    assert len(spans[Kind.GRADIENT]) == 8
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans[Kind.GRADIENT]))
+    # Meshes go on meanwhile, each with light of its own.
+    assert any(a < end and start < b for start, end in spans[Kind.GRADIENT] for a, b in spans[Kind.FORWARD])
+
+
+# -- actual counts in place of expected ones -------------------------------------------------------------------
+
+RECORDING = [
+    "crossbar",
+    "crossbar:isaac",
+    "crossbar:encoding=one-sided",
+    "crossbar:algorithm=mixed",
+    "optical:mzi",
+    "optical:nitride:gradient_by=homodyne",
+    "reversible:scheme=naf",
+    "digital:int8",
+]
+
+
+@pytest.mark.parametrize("spec", RECORDING)
+def test_with_the_counts_of_a_run_serial_time_and_energy_are_those_of_its_ledger(spec: str) -> None:
+    network, data, _ = model_and_data("mlp", None)
+    device = hwsim.device(spec)
+    assert len(data.x_train) % 383 == 0
+    run = fit(network, data, device, epochs=1, batch=383, learning_rate=0.1, seed=0)
+    found = step_of(network, data, device, batch=383).quickest(run.ledger)
+    assert found.whole.serial_s * run.steps == near(float(run.ledger.total_s(phases=STEP_PHASES)))
+    energy_j = math.fsum(found.whole.serial_energy_j.values())
+    assert energy_j * run.steps == near(float(run.ledger.total_j(phases=STEP_PHASES)))
+    assert found.quickest.makespan_s <= found.whole.serial_s * (1 + EXACT)
+
+
+def test_operations_with_other_rows_go_by_the_ratio_of_recorded_to_expected() -> None:
+    # Expected: 2 actions of the core, and 3 of the 6 converters. Two calls of 8 rows recorded 3 of the core together,
+    # and 16 of 'extra', which nobody expected; a call of 4 rows recorded 4.5 of the core. Ratio 7.5 / 6, 16 a 16 rows.
+    device, run = Arrays(converters=3.0), Ledger()
+    eight, four, two = (Product(Kind.FORWARD, m, 5, 7) for m in (8, 4, 2))
+    with run.scope(layer="a", phase=Phase.FORWARD):
+        for op, calls, counts in ((eight, 2, {"core": 3.0, "extra": 16.0}), (four, 1, {"core": 4.5})):
+            for _ in range(calls):
+                run.charge(device, op)
+            run.record(device, op, counts)
+    recorded = Recorded(run)
+
+    def uses(op: Op, layer: str = "a", phase: Phase = Phase.FORWARD) -> Mapping[str, Use]:
+        return recorded.uses(device, op, layer, phase)
+
+    assert uses(eight) == {"core": Use(1.5), "adc": Use(3.0, 3.0), "extra": Use(8.0)}
+    assert uses(four) == {"core": Use(4.5), "adc": Use(3.0, 3.0)}
+    assert uses(two) == {"core": Use(2.5), "adc": Use(3.0, 3.0), "extra": Use(2.0)}
+    for other in (uses(two, layer="b"), uses(two, phase=Phase.BACKWARD), uses(two._replace(n=6))):
+        assert other == {"core": Use(2.0), "adc": Use(3.0, 3.0)}
+
+
+class Hasty(Arrays):
+    """Arrays whose forward products take half of the time that was expected."""
+
+    name = "hasty"
+
+    def forward(self, tile: Tile, x: Any) -> Any:
+        tile.record(core=self.forward_s / 2)
+        return super().forward(tile, x)
+
+
+def test_micro_batches_take_what_their_batch_has_recorded_in_proportion() -> None:
+    # As drawn by hand above, with F in 1 s: F1 0-1, F2 1-2; layer 1: F1 1-2, B1 2-5, F2 5-6, B2 6-9, U 9-14.
+    network, data, _ = model_and_data("xor", None)
+    device = Hasty(host=Clerk())
+    run = fit(network, data, device, epochs=3, batch=2, learning_rate=0.1, seed=0)
+    trace = traced_step(network, device, data.y_train.shape[1:], loss_for(data), batch=2, micro_batches=2)
+    found, expected = schedule(trace, run=run.ledger), schedule(trace)
+    assert starts(found, Kind.FORWARD, "fc2") == [(1, 2), (5, 6)]
+    assert starts(found, Kind.BACKWARD, "fc2") == [(2, 5), (6, 9)]
+    assert starts(found, Kind.UPDATE, "fc2") == [(9, 14)]
+    assert starts(expected, Kind.FORWARD, "fc2") == [(2, 4), (7, 9)]
+
+
+def test_a_comparison_schedules_the_step_of_its_table() -> None:
+    network, data, _ = model_and_data("xor", None)
+    found = hwsim.compare(
+        network, data, ["crossbar", "digital"], epochs=2, batch=2, seeds=2, learning_rates=[0.1], target=0.5,
+        schedule="pipelined",
+    ).data  # fmt: skip
+    for entry in found["summary"]:
+        step = found["schedule"][entry["device"]]
+        assert step["whole_serial_s"] == near(entry["time_per_step_s"])
+        assert step["whole_serial_j"] == near(entry["energy_per_step_j"]["nominal"])
+
+
+# -- what tiles of built-in devices share ----------------------------------------------------------------------
+
+# A component, how many units of it both layers' tiles take side by side, and whether its power goes with their number.
+SHARING = [
+    ("crossbar:isaac", "adc", 2 * 8.0),  # an array for each of 8 slices of a weight, each with a converter
+    ("crossbar:ecram", "adc", 2 * 32.0),  # as installed: a converter for 8 of 256 columns
+    ("crossbar:ecram", "adc_back", 2 * 32.0),
+    ("optical:nitride", "detector", 0.0),  # 0: as installed
+    ("optical:nitride", "laser", 0.0),
+    ("reversible:scheme=naf", "tick", 1e6),  # more than any product can use
+]
+
+
+def mlp_trace(device: Device, micro_batches: int = 4) -> Trace:
+    """A step of 64-32-10 on 16 rows."""
+    network, data, _ = model_and_data("mlp", None)
+    return traced_step(network, device, data.y_train.shape[1:], loss_for(data), batch=16, micro_batches=micro_batches)
+
+
+def units_of(trace: Trace, device: Device, component: str) -> float:
+    """How many units are installed for all tiles of a trace."""
+    return float(device.installed([shape for (owner, _), shape in trace.tiles.items() if owner is device])[component])
+
+
+def pool_of(found: Schedule, component: str) -> int:
+    """The place of a component's pool."""
+    return [pool.component for pool in found.pools].index(component)
+
+
+def most_lent(found: Schedule, pool: int) -> float:
+    """The largest share of a pool that is lent at a time."""
+    changes = sorted(
+        change
+        for loan in found.loans
+        if loan.pool == pool and loan.finish_s > loan.start_s
+        for change in ((loan.start_s, loan.share), (loan.finish_s, -loan.share))
+    )
+    return max(itertools.accumulate(share for _, share in changes), default=0.0)
+
+
+@pytest.mark.parametrize(("spec", "component", "units"), SHARING)
+def test_a_bank_for_all_at_once_changes_nothing(spec: str, component: str, units: float) -> None:
+    device = hwsim.device(spec)
+    trace = mlp_trace(device)
+    alone, shared = schedule(trace), schedule(trace, shared={component: units or units_of(trace, device, component)})
+    assert shared.start_s == pytest.approx(alone.start_s, rel=EXACT)
+    assert shared.makespan_s == near(alone.makespan_s)
+    assert shared.energy_j == pytest.approx(alone.energy_j, rel=EXACT)
+    assert len(shared.waits) == len(alone.waits)
+
+
+@pytest.mark.parametrize(("spec", "component", "units"), SHARING)
+def test_one_bank_is_a_bottleneck_within_its_bounds(spec: str, component: str, units: float) -> None:
+    device = hwsim.device(spec)
+    trace = mlp_trace(device)
+    alone, found = schedule(trace), schedule(trace, shared={component: None})
+    assert found == schedule(trace, shared={component: None}, engine=simpy_schedule)
+    place = pool_of(found, component)
+    bank = found.pool_units[place]
+    assert bank is not None
+    time_s = device.components[component].quantity("time_s").nominal
+    uses = [task.device.uses(task.op).get(component, Use(0.0)) for task in trace.tasks if task.device is device]
+    if time_s:
+        assert bank == max(use.units for use in uses if use.actions)
+    work_s = math.fsum(use.actions / bank * time_s for use in uses)  # of the bank, whoever asks
+    assert work_s <= found.makespan_s * (1 + EXACT)
+    assert found.busy_s[found.pools[place]] <= found.makespan_s * (1 + EXACT)
+    assert alone.makespan_s * (1 - EXACT) <= found.makespan_s <= found.serial_s * (1 + EXACT)
+    assert found.serial_s == near(alone.serial_s)  # one by one, each has the whole bank
+    assert most_lent(found, place) <= 1 + EXACT
+    tiles = {machine for machine, resource in enumerate(found.machines) if resource.tile}
+    for wait in found.waits:
+        assert wait.begin_s < wait.end_s
+        assert wait.machine in tiles
+        assert wait.lender in tiles - {wait.machine}
+        # Whoever hands over has worked until then.
+        ends = {found.finish_s[i] for i, job in enumerate(found.jobs) if job.machine == wait.lender}
+        assert wait.end_s in ends
+
+
+def test_two_layers_on_the_converters_of_one_as_worked_out_by_hand() -> None:
+    # ISAAC: 16 digits of an input, 8 slices of a weight, an array of 128 x 128 for each slice with one converter of
+    # 1.28 GS/s. Two micro-batches of 4 rows through 64 x 32 and 32 x 16 weights:
+    # 4 rows x 32 columns x 8 slices x 16 digits = 16384 conversions, on 8 converters 1.6 us; of the second layer half.
+    # Reads take 4 rows x 16 digits x 4.58 ns = 0.29 us meanwhile; one of them fills the pipeline before.
+    device, fill_s, layers = hwsim.device("crossbar:isaac"), 4.58e-9, Chain(32, 16)
+    layers.input_shape = (64,)
+    trace = traced(layers, device, 2)
+    first_s, second_s = 1.6e-6 + fill_s, 0.8e-6 + fill_s
+    alone, one_bank = schedule(trace), schedule(trace, shared={"adc": 8})
+    assert starts(alone, Kind.FORWARD, "layer0") == [(0, near(first_s)), (near(first_s), near(2 * first_s))]
+    assert starts(alone, Kind.FORWARD, "layer1")[0] == (near(first_s), near(first_s + second_s))
+    # The first micro-batch goes on before the second begins, which has its array and waits for the converters.
+    assert starts(one_bank, Kind.FORWARD, "layer1")[0] == (near(first_s), near(first_s + second_s))
+    again = (near(first_s + second_s), near(2 * first_s + second_s))
+    assert starts(one_bank, Kind.FORWARD, "layer0") == [(0, near(first_s)), again]
+    wait = one_bank.waits[0]
+    assert (wait.begin_s, wait.end_s) == (near(first_s), near(first_s + second_s))
+    labels = [one_bank.machines[machine].tile for machine in (wait.machine, wait.lender)]
+    assert labels == ["layer0/w", "layer1/w"]
+    # With half of them, each product's conversions take twice as long.
+    half = schedule(trace, shared={"adc": 4})
+    assert starts(half, Kind.FORWARD, "layer0")[0] == (0, near(3.2e-6 + fill_s))
+    # 16 converters of 0.2 mW stood there, which were powered while one of the tiles worked; 8 do.
+    assert alone.static_power_w[device.spec] - one_bank.static_power_w[device.spec] == near(8 * 0.2e-3)
+
+
+@pytest.mark.parametrize(("spec", "component"), [("crossbar:isaac", "adc"), ("optical:nitride", "laser")])
+def test_idle_energy_follows_the_makespan_where_tiles_share(spec: str, component: str) -> None:
+    device = hwsim.device(spec)
+    trace = mlp_trace(device)
+    found = schedule(trace, shared={component: None})
+    bank = found.pool_units[pool_of(found, component)]
+    assert bank is not None
+    for owner, label in found.labels.items():
+        installed = dict(owner.installed([shape for (of, _), shape in trace.tiles.items() if of is owner]))
+        if owner is device:
+            installed[component] = bank
+        for part, seconds, field in (
+            ("idle", found.makespan_s - found.device_busy_s[label], "idle_power_w"),
+            ("static", found.device_busy_s[label], "static_power_w"),
+        ):
+            power_w = math.fsum(
+                installed.get(name, 0.0) * each.quantity(field).nominal for name, each in owner.components.items()
+            )
+            assert found.energy_j[label, part] == pytest.approx(power_w * seconds, rel=EXACT, abs=1e-24)
+
+
+def test_too_few_of_what_takes_no_time_of_its_own_are_refused() -> None:
+    # 64 x 32 and 32 x 10 weights: the first one's chip measures 64 + 32 values, with two detectors each.
+    with pytest.raises(ConfigError, match=r"191 units of 'detector'.*optical:nitride needs 192 at once"):
+        schedule(mlp_trace(hwsim.device("optical:nitride")), shared={"detector": 191})
+
+
+def test_devices_of_a_comparison_share_what_they_have() -> None:
+    network, data, _ = model_and_data("mlp", None)
+    named = {spec: hwsim.device(spec) for spec in ("crossbar:isaac", "gpu:h100", "ideal")}
+    found = steps_of(network, data, named, batch=16, shared={"adc": 8.0, "dac": None})
+    pools = {name: [pool.component for pool in each.quickest().quickest.pools] for name, each in found.items()}
+    assert pools == {"crossbar:isaac": ["dac", "adc"], "gpu:h100": [], "ideal": []}
+    for shared, message in (
+        ({"laser": None}, r"no component 'laser' to share; can be shared: adc, adc_back,"),
+        ({"tile": 1.0}, r"sharing tile changes nothing.*can be shared: adc,"),
+        ({"adc": 0.0}, r"0 units of 'adc' to share: needs a finite number above 0"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            steps_of(network, data, named, batch=16, shared=shared)
+
+
+def test_what_is_shared_is_read_from_words() -> None:
+    assert shares_in("adc=8, tick,dac = 1e3") == {"adc": 8.0, "tick": None, "dac": 1000.0}
+    for text, message in (
+        ("", "'' is not NAME=UNITS"),
+        ("adc=8,", "'' is not NAME=UNITS"),
+        ("=8", "'=8' is not NAME=UNITS"),
+        ("adc=", "'adc=' is not NAME=UNITS"),
+        ("adc=many", "'adc=many' is not NAME=UNITS"),
+        ("adc,adc=2", "adc is named twice"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            shares_in(text)
 
 
 # -- reports ---------------------------------------------------------------------------------------------------
@@ -715,7 +1143,7 @@ def test_bars_join_what_follows_without_a_gap() -> None:
 def test_the_chart_is_drawn_and_the_text_has_both_times(tmp_path: Path) -> None:
     network, data, _ = model_and_data("xor", None)
     found = {
-        name: pipelined(network, data, device, batch=4).as_dict()
+        name: step_of(network, data, device, batch=4).quickest().as_dict()
         for name, device in (("mine", Arrays()), ("free", hwsim.device("ideal")))
     }
     assert json.loads(json.dumps(found, allow_nan=False)) == found
@@ -726,8 +1154,10 @@ def test_the_chart_is_drawn_and_the_text_has_both_times(tmp_path: Path) -> None:
     # Whole and cut, one operation after the other, and as scheduled: three times, in this order.
     times = [line.index(f"{found['mine'][key]:.3g} s") for key in ("whole_serial_s", "serial_s", "makespan_s")]
     assert times == sorted(times)
+    joules = [cell.strip() for cell in line.split("  ") if cell.endswith(" J")]
+    assert joules == [f"{found['mine'][key]:.3g} J" for key in ("whole_serial_j", "cut_serial_j", "scheduled_j")]
     assert f"{serial_s / makespan_s:.2f}x" in line
-    assert next(line for line in text.splitlines() if line.startswith("free")).split()[1:] == ["-"] * 9
+    assert next(line for line in text.splitlines() if line.startswith("free")).split()[1:] == ["-"] * 10
     assert (tmp_path / "figure-schedule.png").read_bytes().startswith(b"\x89PNG")
     nothing = {"free": found["free"]}
     assert "figure" not in gantt.written(nothing, tmp_path / "other.png")
@@ -762,6 +1192,16 @@ def test_compare_schedules_where_it_is_asked_to(
     assert list(found) == ["digital", "crossbar"]
     assert found["crossbar"]["makespan_s"] < found["crossbar"]["whole_serial_s"]
     assert Path("hwsim-compare-schedule.png").is_file()
+    assert status("--schedule", "pipelined", "--share", "adc,adc_back=16", "--json", "c.json") == 0
+    out = capsys.readouterr().out
+    assert "What tiles share" in out
+    shared = json.loads(Path("c.json").read_text())["schedule"]
+    assert list(shared["crossbar"]["pools"].values())[1] == 16
+    assert shared["digital"]["pools"] == {}
+    assert status("--share", "adc=8") == 2
+    assert "give --schedule pipelined with --share" in capsys.readouterr().err
+    assert status("--schedule", "pipelined", "--share", "laser") == 2
+    assert "no component 'laser' to share; can be shared: adc" in capsys.readouterr().err
     assert status("--schedule", "soon") == 2
     assert "no schedule 'soon'; known: pipelined" in capsys.readouterr().err
     # A chart that cannot be written is refused before the training.
@@ -795,7 +1235,7 @@ def test_what_cannot_be_scheduled_is_found_before_training(monkeypatch: pytest.M
     def fail(*_: object, **__: object) -> None:
         raise ConfigError("cannot be scheduled")
 
-    monkeypatch.setattr(sys.modules["hwsim.compare"], "pipelined", fail)
+    monkeypatch.setattr(sys.modules["hwsim.compare"], "steps_of", fail)
     monkeypatch.setattr(sys.modules["hwsim.compare"], "train_row", lambda *_: pytest.fail("training began"))
     network, data, _ = model_and_data("xor", None)
     with pytest.raises(ConfigError, match="cannot be scheduled"):

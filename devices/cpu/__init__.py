@@ -1,9 +1,10 @@
 """A general-purpose processor as NumPy uses it: a roofline of its BLAS, with every call and every packed operand paid.
 
 Products take a call, the packing of operands into blocks that fit the cache (Goto and van de Geijn, Anatomy of
-high-performance matrix multiplication, ACM TOMS 34(3), 2008), and then the longest of arithmetic, cache and memory; a
-package draws its power all the while. `hwsim calibrate` fits these numbers to the machine at hand. Values and their
-sources: cpu.toml; what is not modelled: readme.md.
+high-performance matrix multiplication, ACM TOMS 34(3), 2008), and then the longest of arithmetic, cache and memory.
+Everything else is a pass over values, which NumPy reaches other rates in; a package draws its power all the while.
+`hwsim calibrate` fits these numbers to the machine at hand. Values and their sources: cpu.toml; what is not modelled:
+readme.md.
 """
 
 from __future__ import annotations
@@ -46,12 +47,17 @@ class Cpu(FilePresets):
     precision: str = parameter("fp32", doc="number format of the products", choices=PRECISIONS)
 
     flop_per_s: Mapping[str, Quantity] = parameter(doc="rate of a large product by precision, all threads together")
-    vector_flop_per_s: Quantity = parameter(doc="rate of elementwise work on values in the cache", low=1)
-    call_s: Quantity = parameter(unit="s", doc="time of a call before and after its work")
+    call_s: Quantity = parameter(unit="s", doc="time of a product, or a move of weights, before and after its work")
     pack_bytes_per_s: Quantity = parameter(unit="B/s", doc="rate at which a product packs its operands", low=1)
     cache_bytes: int = parameter(unit="B", doc="what an operation finds in the cache if it needs no more", low=1)
-    cache_bytes_per_s: Quantity = parameter(unit="B/s", doc="bandwidth of the cache", low=1)
-    memory_bytes_per_s: Quantity = parameter(unit="B/s", doc="bandwidth of the memory, as reached", low=1)
+    cache_bytes_per_s: Quantity = parameter(unit="B/s", doc="bandwidth of the cache, in products", low=1)
+    memory_bytes_per_s: Quantity = parameter(unit="B/s", doc="bandwidth of the memory, as products reach it", low=1)
+    pass_call_s: Quantity = parameter(unit="s", doc="time of a host operation before and after its work: NumPy's calls")
+    vector_flop_per_s: Quantity = parameter(doc="rate of a pass that arithmetic bounds", low=1)
+    pass_cache_bytes_per_s: Quantity = parameter(unit="B/s", doc="bandwidth of the cache, in passes", low=1)
+    pass_memory_bytes_per_s: Quantity = parameter(
+        unit="B/s", doc="bandwidth of the memory, as passes reach it, which take fresh pages for large results", low=1
+    )
     package_power_w: Quantity = parameter(unit="W", doc="power of the package while it works; at most its TDP for long")
     idle_power_w: Quantity = parameter(unit="W", doc="power of the package while it waits")
     dram: str = parameter("ddr4", doc="kind of memory, for its energy per bit", choices=DRAM)
@@ -75,10 +81,15 @@ class Cpu(FilePresets):
             "call": Component(Role.HOST, time_s=self.call_s, serial=True),
             "pack": Component(Role.ON_CHIP_MEMORY, time_s=inverse(self.pack_bytes_per_s), serial=True),
             "flop": Component(time_s=inverse(self.flop_per_s[self.precision])),
-            "vector_flop": Component(time_s=inverse(self.vector_flop_per_s)),
             "cache_byte": Component(Role.ON_CHIP_MEMORY, time_s=inverse(self.cache_bytes_per_s)),
             "memory_byte": Component(
                 Role.OFF_CHIP_MEMORY, energy_j=dram_byte_j, time_s=inverse(self.memory_bytes_per_s)
+            ),
+            "pass_call": Component(Role.HOST, time_s=self.pass_call_s, serial=True),
+            "vector_flop": Component(time_s=inverse(self.vector_flop_per_s)),
+            "pass_cache_byte": Component(Role.ON_CHIP_MEMORY, time_s=inverse(self.pass_cache_bytes_per_s)),
+            "pass_memory_byte": Component(
+                Role.OFF_CHIP_MEMORY, energy_j=dram_byte_j, time_s=inverse(self.pass_memory_bytes_per_s)
             ),
             "package": Component(static_power_w=self.package_power_w, idle_power_w=self.idle_power_w),
         }
@@ -91,16 +102,13 @@ class Cpu(FilePresets):
             if op.name in ("device", "device_backward"):
                 return None
             passed, kept = op.bytes_read + WRITE_PASSES * op.bytes_written, op.bytes_read + op.bytes_written
-            return {"call": Use(1), "vector_flop": Use(op.flops), **self._moved(passed, kept)}
+            return self._pass("pass_call", op.flops, passed, kept)
         if op.kind in MOVES:
-            size = op.stack * op.k * op.n * self._value_bytes
+            count = op.stack * op.k * op.n
+            size = count * self._value_bytes
             if op.kind is Kind.UPDATE:  # in place: what is written was fetched as an operand
-                return {
-                    "call": Use(1),
-                    "vector_flop": Use(size // self._value_bytes),
-                    **self._moved(3 * size, 2 * size),
-                }
-            return {"call": Use(1), **self._moved(size + WRITE_PASSES * size, 2 * size)}
+                return self._pass("call", count, 3 * size, 2 * size)
+            return self._pass("call", 0, size + WRITE_PASSES * size, 2 * size)
         if op.kind in (Kind.UPDATE_OUTER, Kind.RELEASE):
             return None
         return self._product(op)
@@ -108,6 +116,11 @@ class Cpu(FilePresets):
     @property
     def _value_bytes(self) -> int:
         return self.policy.master.bits // 8
+
+    def _pass(self, call: str, flops: int, passed: int, kept: int) -> dict[str, Use]:
+        """One pass over values: its call, `flops` of arithmetic, and bytes as of `_moved`."""
+        moved = {f"pass_{name}": use for name, use in self._moved(passed, kept).items()}
+        return {call: Use(1), **({"vector_flop": Use(flops)} if flops else {}), **moved}
 
     def _moved(self, passed: int, kept: int) -> dict[str, Use]:
         """`passed` bytes through the cache and, where it does not hold the `kept` different ones, the memory."""

@@ -3,7 +3,8 @@
 Four rows at a time. Where most of their cells got pulses, all are moved as they lie; else those that did are gathered
 side by side, moved, and put back: in a step of a real network most get none. The same for the cells that need another
 turn. A cell's noise follows from its place and its turn, so that a result depends on no order and no thread count.
-Numba's copies on the disk know this file's age, not that of kernels.py: after a change there, change this file too.
+Numba's copies on the disk know this file's age, not those of kernels.py and random_kernels.py: after a change there,
+change this file too.
 """
 
 from __future__ import annotations
@@ -13,18 +14,8 @@ from typing import Any
 import numpy as np
 
 from hwsim.compiled import compiled
-from hwsim.devices.crossbar.kernels import (
-    F0,
-    GOLDEN,
-    HALF,
-    ONE,
-    count_four,
-    exponential,
-    logarithm,
-    mix,
-    normal,
-    polar,
-)  # fmt: skip
+from hwsim.devices.crossbar.kernels import count_four, exponential
+from hwsim.random_kernels import GOLDEN, HALF, ONE, ZERO, logarithm, mix, normal, polar
 
 SHIFT_OF_BARRIER = np.float32(0.5826)  # see moves.py
 GAP16 = np.float32(2.0**-16)
@@ -52,7 +43,7 @@ def cell(ups: Any, bits: Any, w: Any, low: Any, high: Any, up: Any, eu: Any, dow
     f = np.float32(ups) * per_pulse
     b = ONE - f
     drift, e = f * up - b * down, f * eu + b * ed
-    sums = (ONE - e, ONE, ONE, F0, F0)
+    sums = (ONE - e, ONE, ONE, ZERO, ZERO)
     sums = double(double(double(sums, bits, 0), bits, 1), bits, 2)
     if many:
         sums = double(double(double(sums, bits, 3), bits, 4), bits, 5)
@@ -72,7 +63,7 @@ def cell(ups: Any, bits: Any, w: Any, low: Any, high: Any, up: Any, eu: Any, dow
     peak = HALF * (along + np.sqrt(along * along - (variance + variance) * logarithm(u)))
     peak -= SHIFT_OF_BARRIER * np.sqrt(variance * per_pulse)
     peak = along if bits < 2 else max(peak, along)
-    along -= max(peak - room, F0)
+    along -= max(peak - room, ZERO)
     moved = min(max(w + along if rising else w - along, low), high)
     return moved if bits > 0 else w
 
@@ -112,15 +103,15 @@ def exponential_turn(left: Any, w: Any, low: Any, high: Any, up: Any, down: Any,
     scale = (a + a) / width
     z = scale * w + b
     yu, yd = a_up * exponential(g_up * z), a_down * exponential(-g_down * z)
-    su, sd = up * max(ONE - yu, F0), down * max(ONE - yd, F0)
-    eu = up * yu * g_up * scale if yu < ONE else F0
-    ed = down * yd * g_down * scale if yd < ONE else F0
+    su, sd = up * max(ONE - yu, ZERO), down * max(ONE - yd, ZERO)
+    eu = up * yu * g_up * scale if yu < ONE else ZERO
+    ed = down * yd * g_down * scale if yd < ONE else ZERO
     noise = factor * (plus + slope * abs(w))
     ups, bits = np.int32(left >> np.uint32(16)), np.int32(left & np.uint32(0xFFFF))
     if many:
         n_up, n_down = np.float32(ups), np.float32(bits - ups)
         drift, rate = n_up * su - n_down * sd, abs(n_up * eu + n_down * ed)
-        away, near = min(abs(drift), rate * (high - w if drift > F0 else w - low)), reach * width
+        away, near = min(abs(drift), rate * (high - w if drift > ZERO else w - low)), reach * width
         share = min(max(near / max(away - near * rate, TINY), least), ONE)
         share = ONE if bits <= FEW else share
         ups, downs = np.int32(np.ceil(n_up * share)), np.int32(np.ceil(n_down * share))
@@ -196,7 +187,7 @@ def finish(counts: Any, w: Any, low: Any, high: Any, base: Any, sigma: Any, puls
     for c in range(pulses.size):
         pulses[c] += counts[c] & np.uint32(0xFFFF)
     for c in range(seen.size):
-        drawn = w[c] + (sigma if low[c] < high[c] else F0) * normal(mix(base + np.uint64(c) * GOLDEN))
+        drawn = w[c] + (sigma if low[c] < high[c] else ZERO) * normal(mix(base + np.uint64(c) * GOLDEN))
         seen[c] = drawn if counts[c] else seen[c]
 
 

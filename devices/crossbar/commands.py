@@ -16,12 +16,12 @@ import numpy as np
 import typer
 
 from hwsim import registry
-from hwsim.checkpoint import require_writable
 from hwsim.devices.crossbar import cells, steps
 from hwsim.devices.crossbar.cells import Cell
 from hwsim.devices.crossbar.curves import Curve, read_csv
 from hwsim.devices.crossbar.fit import NOISES, Z95, Estimate, Population, fit_devices
 from hwsim.errors import ConfigError, DeviceError, HwsimError, PluginError
+from hwsim.files import require_writable
 from hwsim.parameters import parameters_of
 
 Z90 = 1.645  # half a 90% interval of the normal distribution in standard deviations

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 from hwsim import library
-from hwsim.cost import ZERO, Certainty, Component, Quantity, Role, weaker
+from hwsim.cost import EVERY_KIND, ZERO, Certainty, Component, Quantity, Role, weaker
 from hwsim.devices.crossbar.activity import KILOBYTE_BITS, SUM_BITS, VALUE_BITS, Counts
 from hwsim.devices.crossbar.device import WITH_FAST_ARRAY
 from hwsim.errors import ConfigError, DeviceError
@@ -126,13 +126,13 @@ class Costs(Counts):
             "cell_full": Component(Role.PROGRAMMING, read),
             "gate": Component(energy_j=self.gate_energy_j),
             "line": Component(energy_j=library.times(squared(self.read_voltage_v), line_f, "crossbar/line")),
-            "settle": Component(time_s=self.read_time_s, serial=not self.pipelined),
-            "fill": Component(time_s=self.read_time_s if self.pipelined else ZERO, serial=True),
+            "settle": Component(time_s=self.read_time_s, serial=not self.pipelined, of_tile=EVERY_KIND),
+            "fill": Component(time_s=self.read_time_s if self.pipelined else ZERO, serial=True, of_tile=EVERY_KIND),
             "pulse": Component(Role.PROGRAMMING, pulse),
             "half_selected": Component(Role.PROGRAMMING, ZERO if self.selected else quarter(pulse)),
             "pulse_line": Component(Role.PROGRAMMING, library.times(swing, line_f, "crossbar/line")),
             "reset": Component(Role.PROGRAMMING, self.reset_energy_j),
-            "slot": Component(Role.PROGRAMMING, time_s=two_ways, serial=True),
+            "slot": Component(Role.PROGRAMMING, time_s=two_ways, serial=True, of_tile=EVERY_KIND),
             "driver": Component(
                 Role.PROGRAMMING, area_mm2=assumed(library.area("line_driver", self.node_nm), "write drivers added")
             ),

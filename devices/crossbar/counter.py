@@ -19,8 +19,8 @@ GAP = np.float32(2.0**-24)  # of the uniform numbers
 
 
 def draw_key(rng: Any) -> int:
-    """A 63-bit key, by one draw from a generator of NumPy or CuPy."""
-    return int(rng.integers(0, 2**63 - 1, dtype=np.int64))
+    """A 63-bit key, by one draw from a generator of NumPy, or from the one that a card's generator has on the host."""
+    return int(getattr(rng, "on_host", rng).integers(0, 2**63 - 1, dtype=np.int64))
 
 
 def subkeys(key: int, count: int) -> list[int]:

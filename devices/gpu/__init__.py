@@ -8,20 +8,24 @@ not modelled: readme.md.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
 from hwsim import library
+from hwsim.arrays import Array, namespace
 from hwsim.cost import Z95, Component, Elementwise, Kind, Op, Product, Quantity, Role, Use
 from hwsim.device import Device
 from hwsim.devices.cpu.files import FilePresets
+from hwsim.devices.gpu import card
 from hwsim.devices.gpu.gemm import Gemm, Kernel, Speeds, fastest, least_traffic
 from hwsim.errors import DeviceError
 from hwsim.formats import Format
 from hwsim.microscaling import BlockScaling
 from hwsim.parameters import parameter
 from hwsim.precision import Policy, policy
+from hwsim.tile import Tile
 
 PRECISIONS = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8", "mxfp8", "mxfp6", "mxfp4", "nvfp4")
 PRODUCTS = (Kind.FORWARD, Kind.BACKWARD, Kind.GRADIENT, Kind.PRODUCT)
@@ -33,7 +37,8 @@ class Gpu(FilePresets):
     """One board with its memory; it is its own host.
 
     Products run in `precision` on the fastest units that the board has for it, everything else on the vector units.
-    The processor that launches the kernels is not part of it.
+    The processor that launches the kernels is not part of it. With array=cupy the card in this machine multiplies in
+    that precision (card.py), and is charged as the board of the preset; with array=numpy it is emulated.
     """
 
     name = "gpu"
@@ -82,11 +87,21 @@ class Gpu(FilePresets):
                 f"{self.name}: power_cap_w={self.power_cap_w.nominal:g}: the constant power of this card is "
                 f"{power.nominal:g} W, up to {least:.0f} W in its range: nothing is left for work; give more than that"
             )
+        if self.array == "cupy":
+            card.require(self.precision, namespace("cupy").cuda.Device().compute_capability, os.environ)
 
     @cached_property
     def policy(self) -> Policy:
-        """The number formats of `precision`."""
-        return policy(self.precision)
+        """The number formats of `precision`, and who multiplies in them."""
+        formats = policy(self.precision)
+        if self.precision in ("fp32", "fp64"):  # what array libraries multiply in by themselves
+            return formats
+        return card.on_card(formats) if self.array == "cupy" else card.emulated(formats)
+
+    @cached_property
+    def on_card(self) -> bool:
+        """Whether operands are packed and multiplied in their own format, by a real card."""
+        return self.array == "cupy" and self.rounds
 
     @property
     def vector_precision(self) -> str:
@@ -137,6 +152,59 @@ class Gpu(FilePresets):
             launch_s=self.launch_s.nominal,
             fill_s=self.fill_s.nominal,
         )
+
+    # -- products on a real card ---------------------------------------------------------------------------
+
+    def _round_operand(self, tile: Tile) -> None:
+        """Keep the weights packed beside the master weights."""
+        if not self.on_card:
+            return super()._round_operand(tile)
+        packed = card.packed(self.xp, tile.state["w"], self.policy, self.policy.values)
+        tile.state["operand"] = packed.codes
+        if packed.scale is not None:
+            tile.state["operand_scale"] = packed.scale
+        return None
+
+    def _weights_of(self, tile: Tile) -> card.Packed:
+        """The weights as `_round_operand` keeps them."""
+        return card.Packed(tile.state["operand"], self.policy.values.name, tile.state.get("operand_scale"))
+
+    def forward(self, tile: Tile, x: Array) -> Array:
+        """x [..., m, k] -> [..., m, n]."""
+        if not self.on_card:
+            return super().forward(tile, x)
+        x = card.packed(self.xp, x, self.policy, self.policy.values)
+        return self.policy.round_output(self.xp, card.multiply(self.xp, x, self._weights_of(tile)))
+
+    def backward(self, tile: Tile, dy: Array) -> Array:
+        """dy [..., m, n] -> [..., m, k]."""
+        if not self.on_card:
+            return super().backward(tile, dy)
+        dy = card.packed(self.xp, dy, self.policy, self.policy.gradients, self._rounding(tile, "backward"))
+        dx = card.multiply(self.xp, dy, self._weights_of(tile).transposed())
+        return self.policy.round_output(self.xp, dx)
+
+    def gradient(self, tile: Tile, x: Array, dy: Array) -> Array:
+        """x [..., m, k], dy [..., m, n] -> [..., k, n], summed over m."""
+        if not self.on_card:
+            return super().gradient(tile, x, dy)
+        x = card.packed(self.xp, x, self.policy, self.policy.values)
+        dy = card.packed(self.xp, dy, self.policy, self.policy.gradients, self._rounding(tile, "gradient"))
+        return card.multiply(self.xp, x.transposed(), dy)
+
+    def product(self, a: Array, b: Array) -> Array:
+        """a [..., m, k] @ b [..., k, n] of operands that `policy` has rounded, in whichever of its formats.
+
+        fp8 operands may be E4M3 or E5M2, which are not told apart here; both are exact in bf16, which multiplies them.
+        """
+        if not self.on_card:
+            return super().product(a, b)
+        if self.policy.scaling == "none" or self.precision == "fp8":
+            name = "bf16" if self.precision == "fp8" else self.policy.values.name
+            left, right = (card.Packed(card.narrow(self.xp, each, name), name) for each in (a, b))
+        else:
+            left, right = (card.packed(self.xp, each, self.policy, self.policy.values) for each in (a, b))
+        return card.multiply(self.xp, left, right)
 
     # -- what an operation takes -------------------------------------------------------------------------
 

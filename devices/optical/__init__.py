@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hwsim.arrays import Array
-from hwsim.devices.optical import chips, detection, neurons, phases
+from hwsim.devices.optical import chips, detection, elements, neurons, phases, svd, units
 from hwsim.devices.optical.cost import Costs
 from hwsim.errors import ConfigError, DeviceError
 from hwsim.tile import Activation, Tile
@@ -23,7 +23,7 @@ class Optical(Costs):
 
     def write(self, tile: Tile, w: Array) -> None:
         """Fabricate units, and tell them w."""
-        tile.state["target"] = self.xp.array(w, dtype=self.policy.dtype(self.xp))
+        tile.state["target"] = self.xp.array(w, dtype=self.policy.dtype(self.xp), order="C")
         chips.fabricate(self, tile)
         self._require_scale(tile)
         self._program(tile, saturate=False)
@@ -64,6 +64,8 @@ class Optical(Costs):
             turns = float(chips.shifter_turns(self, tile))
             found["mean_phase_over_pi"] = turns / (tile.stack * self.shifters(tile.k, tile.n))
             found["holding_power_w"] = turns * self.shifter_pi_power_w.nominal
+        if "crest/forward" in tile.state:
+            found["mean_crest_of_weights"] = float(tile.state["crest/forward"].mean())
         if "clipped" in tile.state:
             found["clipped_share"] = float(tile.state["clipped"]) / max(float(tile.state["converted"]), 1.0)
         return found
@@ -81,21 +83,16 @@ class Optical(Costs):
     def _through(self, tile: Tile, values: Array, way: str) -> Array:
         xp, state = self.xp, tile.state
         if self.exact_reading and self.level != "mesh":
-            return values @ (state["w"] if way == "forward" else state["w"].swapaxes(-1, -2))
-        rows = chips.parts(self, tile)[0 if way == "forward" else 1]
+            return xp.ascontiguousarray(values) @ self._weights(tile, way)
+        rows = units.parts(self, tile)[0 if way == "forward" else 1]
         rng, total, crest = tile.rng(way), None, 0.0
         for number, part in enumerate(rows):
-            sent = xp.ascontiguousarray(values[..., part])
-            if self.detection == "intensity":
-                found = self._counted(tile, sent, part, way, rng)
-                crest = crest + detection.crest(self.xp, sent, self.detection)
-            else:
-                product = self._product(tile, way, number, part)
-                result = detection.read(self, sent, product, state[f"sigma/{way}"][..., number, :], rng)
-                found = result.values
-                self._count_clipped(tile, result)
-                crest = crest + result.crest
-            total = found if total is None else total + found
+            product = self._product(tile, way, number, part, rng)
+            spread, other = state[f"sigma/{way}"][..., number, :], state.get(f"crest/{way}")
+            result = detection.read(self, values[..., part], product, spread, rng, other=other)
+            self._count_clipped(tile, result)
+            total = result.values if total is None else total + result.values
+            crest = crest + result.crest
         if not self.exact_reading:
             tile.record(crest=crest)
         return total
@@ -105,51 +102,40 @@ class Optical(Costs):
             tile.state["clipped"] = tile.state.get("clipped", 0.0) + result.clipped
             tile.state["converted"] = tile.state.get("converted", 0.0) + result.total
 
-    def _weights(self, tile: Tile, way: str, part: slice) -> Array:
-        """The weights [..., inputs, outputs] that one cut of vectors meets."""
-        w = tile.state["w"]
-        return w[..., part, :] if way == "forward" else w[..., part].swapaxes(-1, -2)
+    def _weights(self, tile: Tile, way: str) -> Array:
+        """The weights [..., inputs, outputs] that vectors meet on one way."""
+        if way == "forward":
+            return tile.state["w"]
+        return tile.state.get("w/backward", tile.state["w"]).swapaxes(-1, -2)
 
-    def _product(self, tile: Tile, way: str, number: int, part: slice) -> Callable[[Array], Array]:
-        """What one cut of vectors passes: effective weights, or light through every MZI."""
-        if self.level != "mesh":
-            weights = self._weights(tile, way, part)
-            return lambda light: light @ weights
-        return lambda light: self._meshes(tile, way, number, light)
+    def _product(self, tile: Tile, way: str, number: int, part: slice, rng: Any) -> Callable[[Array], Array]:
+        """What one cut of vectors passes: effective weights, light through every MZI, or weights behind counters."""
+        if self.level == "mesh":
+            return lambda light: self._meshes(tile, way, number, light)
+        weights = self._weights(tile, way)[..., part, :]
+        if self.detection == "intensity":
+            return lambda light: detection.counted(self, light, weights, rng)
+        return lambda light: light @ weights
 
     def _meshes(self, tile: Tile, way: str, number: int, light: Array) -> Array:
         """Fields [..., m, k] through all meshes that they reach, [..., m, n]."""
         axis = -2 if way == "forward" else -1
         outputs = tile.n if way == "forward" else tile.k
+        through = svd.forward if way == "forward" else svd.backward
         found = self.xp.empty((*light.shape[:-1], outputs), light.dtype)
-        for unit in chips.units(self, tile):
+        for unit in units.units(self, tile):
             if unit.place[axis] != number:
                 continue
             chip, place = chips.mesh_unit(self, tile, unit), unit.place[:-2]
             out = unit.columns if way == "forward" else unit.rows
-            found[(*place, slice(None), out)] = chips.passed(self, chip, light[place].T, way).real.T
+            found[(*place, slice(None), out)] = through(self.xp, chip, light[place].T).real.T
         return found
-
-    def _counted(self, tile: Tile, values: Array, part: slice, way: str, rng: Any) -> Array:
-        """Products of intensities; stacked matrices one after the other."""
-        weights = self._weights(tile, way, part)
-        if not values.size:
-            return values @ weights
-        if weights.ndim == 2:
-            return detection.counted(self, values, weights, rng)
-        flat = zip(values.reshape(-1, *values.shape[-2:]), weights.reshape(-1, *weights.shape[-2:]), strict=True)
-        found = [detection.counted(self, each, matrix, rng) for each, matrix in flat]
-        return self.xp.stack(found).reshape(*values.shape[:-1], weights.shape[-1])
 
     def gradient(self, tile: Tile, x: Array, dy: Array) -> Array:
         """x'dy with both as light, charge adding up over the batch."""
         if self.exact_reading or x.shape[-2] == 0:
             return super().gradient(tile, x, dy)
-        xp = self.xp
-        errors = detection.quantised(xp, dy, xp.abs(dy).max(axis=-2, keepdims=True), self.dac_bits)
-        spread = detection.meeting_sigma(self, detection.norms(xp, errors, -2), x.shape[-2])
-        turned = xp.ascontiguousarray(x.swapaxes(-1, -2))
-        found = detection.read(self, turned, lambda light: light @ errors, spread, tile.rng("gradient"), "arms")
+        found = detection.meeting(self, x, dy, tile.rng("gradient"))
         tile.record(crest=found.crest)
         return found.values
 
@@ -157,8 +143,16 @@ class Optical(Costs):
 
     def update(self, tile: Tile, step: Array) -> None:
         """What was asked for moves in electronics, and is programmed anew; at a given scale weights saturate."""
-        tile.state["target"] = chips.within_scale(self, tile.state["target"] + step)
+        tile.state["target"] = elements.within_scale(self, tile.state["target"] + step)
         self._program(tile, saturate=True)
+
+    def require_moves(self, *, in_place: bool) -> None:
+        """Light measures what phases move by in every step: to train them so, nothing else may move."""
+        if self.trained == "phases" and not in_place:
+            raise DeviceError(
+                "optical: trained=phases: phases follow what light measures in place, which only plain SGD without "
+                "momentum leaves alone; take the optimizer sgd, or trained=weights"
+            )
 
     def update_outer(self, tile: Tile, x: Array, dy: Array, scale: float) -> None:
         """Phases and attenuations move along gradients that light measures in place."""
@@ -172,11 +166,11 @@ class Optical(Costs):
 
     def activate(self, activation: Activation, x: Array) -> tuple[Array, Any]:
         """What leaves the absorbers."""
-        activation.record(saturation=(x * x).sum())
+        activation.record(saturation=neurons.intensity(self, x).sum())
         return neurons.activate(self, x, activation.rng("forward")), x.copy()
 
     def activate_backward(self, activation: Activation, saved: Any, dy: Array) -> tuple[Array, dict[str, Array]]:
         """Errors as a weak beam brings them back, or by the derivative."""
         if self.absorber_backward == "probe":
-            activation.record(saturation=(saved * saved).sum())
+            activation.record(saturation=neurons.intensity(self, saved).sum())
         return neurons.activate_backward(self, saved, dy, activation.rng("backward")), {}

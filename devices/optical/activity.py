@@ -2,21 +2,33 @@
 
 A matrix lies on units of up to `inputs` x `outputs`, each cut to measure, with its own modulators, detectors and
 converters on both sides; all units of a matrix work side by side. A homodyne unit is one for all matrices: `lanes` x
-`outputs` pairs of detectors, on which blocks of results take turns.
+`outputs` pairs of detectors, on which blocks of results take turns. Rings pass light one way, from inputs that are all
+broadcast to every output: errors have a bank of rings of their own, set to the transpose, with lasers of its own.
 
 What one action is, which is also the unit of what runs record:
 
 - symbol: one vector's time in the optics (of homodyne: one pair of values in every detector).
 - modulator: one bit of one value. dac, adc, mac, add: one value. buffer_*: one bit. tap: one power of one shifter.
-- flight: one column of MZIs, or the path of other optics. settle: one new matrix. driver: one phase, pixel or ring.
+- flight: one column of MZIs, or the path of other optics. settle: one wait until what was set stands.
+- driver: one phase, pixel or ring.
 - shifter: pi of one phase shifter, set by programming. To set it has no price beside its driver's; to hold it is static
   power, at the phases recorded where the run knows them (meshes), else at the expected `mean_phase`.
 - flop: of the host that decomposes a matrix. Singular values 21 N^3 (Golub and Van Loan, recalled), and for every MZI
   of a mesh 28 for each of two thirds of its n elements (derived).
-- saturation: the light of one absorber for one symbol at its saturation intensity. Recorded: the sum of intensities.
-- absorber: one value in one absorber. probe: the light that sends one error back through one.
+- saturation: the light of one absorber for one symbol at its saturation intensity. Recorded: the sum of intensities,
+  without a price: the lasers of pump and probe are static power, at the expected `mean_intensity`.
+- photocurrent: none; installed for every electron that detectors make of light in a symbol.
+- absorber: one value in one absorber.
 - crest: one vector's; recorded, and without a price: what its largest value needs of the laser, over the light of the
   vector, since modulators only attenuate. Lasers are static power, at the expected `crest`.
+
+To train phases in place every vector takes nine sends, each as long as its meters read. The two meshes are lit each by
+itself: attenuators are MZIs, whose free ports let light in and out between the meshes when they are turned. So there
+are modulators and receivers there too, and one wait more.
+
+    second mesh   the error backwards, to be read where it leaves; then x with and without it, or with either sign
+    first mesh    the same, the error entering from the free ports
+    attenuators   x and the error behind the first mesh: both, and each alone
 """
 
 from __future__ import annotations
@@ -27,11 +39,12 @@ from collections.abc import Iterator, Mapping
 
 from hwsim.cost import Elementwise, Kind, Op, Product, Use
 from hwsim.devices.optical.decomposition import layout_of
+from hwsim.devices.optical.detection import VACUUM
 from hwsim.devices.optical.device import Optics
 from hwsim.devices.optical.insitu import Monitor
 
 VALUE_BITS = 16  # of inputs, errors and results in the buffers (assumed)
-SENDS = 9  # of a vector, to train phases: 3 through either mesh and 3 to the attenuators, for 2 readings or 3
+SENDS = 9  # of a vector, to train phases
 SLOPE_FLOPS = 20  # of one absorber's derivative, worked out in electronics (assumed)
 GAIN_FLOPS = 4  # a value's part in both sums of the gain nearest to the derivative
 ON_HOST = (Kind.PRODUCT, Kind.RELEASE)
@@ -54,7 +67,7 @@ class Counts(Optics):
         """Phases, attenuators, pixels or rings of a matrix."""
         if self.optics == "mesh":
             return sum(count * (a * a + b * b + min(a, b)) for count, a, b in self.blocks(k, n))
-        return k * n if self.reprogrammed else 0
+        return self.banks_of_weights * k * n
 
     def shifters(self, k: int, n: int) -> int:
         """Phase shifters of a matrix; attenuators and rings count as one."""
@@ -79,16 +92,37 @@ class Counts(Optics):
         columns = self.depth(k, n) if self.optics == "mesh" else 0
         return float(k * n * self.detected_photons * 10 ** (self.column_loss_db * columns / 10))
 
-    def monitor(self, k: int, n: int) -> Monitor:
-        """The power meters behind the phase shifters of a unit, lit for `meter_symbols` by the light of its vectors.
+    def metered_electrons(self, k: int, n: int) -> float:
+        """The same while meters read: in a reading each then detects `meter_photons`, in the smaller mesh."""
+        return self.meter_photons * min(k, n) / (self.tap_fraction * self.meter_symbols)
 
-        The light is spread evenly over the k modes; either mesh is lit by itself.
+    def monitor(self, k: int, n: int) -> Monitor:
+        """The power meters behind the phase shifters of a unit, lit for `meter_symbols`.
+
+        Either mesh is lit by itself, and the light spread evenly over the modes of the smaller one: of the other's shot
+        noise that is a bound. A meter has one detector, which rejects nothing of the laser's own noise.
         """
-        launched = self.entering_electrons(k, n) * self.meter_symbols
+        launched = self.metered_electrons(k, n) * self.meter_symbols
+        receiver = dataclasses.replace(
+            self.receiver,
+            integration_s=self.meter_symbols / self.symbol_rate_hz,
+            common_mode_rejection_db=0.0,
+            diodes=1,
+        )
+        bits = self.meter_bits or math.inf
+        if not self.shot_noise:
+            return Monitor(self.tap_fraction, bits=bits)
+        noise = math.sqrt(receiver.variance(self.meter_photons)) / launched
+        return Monitor(self.tap_fraction, noise, bits, self.field_noise(launched))
+
+    def field_noise(self, launched: float) -> float:
+        """Of either quadrature of a field read for `meter_symbols`, in units of the root of so many electrons.
+
+        Either quadrature gets half of the light, beside an oscillator of its own (see detection.py).
+        """
+        oscillator = self.oscillator_photons * self.meter_symbols
         receiver = dataclasses.replace(self.receiver, integration_s=self.meter_symbols / self.symbol_rate_hz)
-        tapped = launched * self.tap_fraction / k
-        noise = math.sqrt(receiver.variance(tapped)) / launched if self.shot_noise else 0.0
-        return Monitor(self.tap_fraction, noise, self.adc_bits or math.inf)
+        return VACUUM * math.sqrt(2 * receiver.variance(oscillator) / oscillator / launched)
 
     # -- operations --------------------------------------------------------------------------------------
 
@@ -179,11 +213,27 @@ class Counts(Optics):
 
     def _trained(self, op: Product) -> dict[str, Use]:
         """Phases moved by powers read in place: vectors sent, meters read, drivers set."""
-        s, m = op.stack, op.m
-        sent = self._vectors(op, SENDS * m, forward=True)
-        sent["symbol"] = Use(SENDS * m * self.meter_symbols)
-        taps = s * m * self.readings * self.elements(op.k, op.n)
-        return {**sent, "tap": Use(taps), "mac": Use(sent["mac"].actions + taps), **self._set(op)}
+        s, m, blocks = op.stack, op.m, list(self.blocks(op.k, op.n))
+        lit = sum(count * min(a, b) for count, a, b in blocks)
+        into, out_of = (sum(count * end[i] for count, *end in blocks) for i in (0, 1))
+        phases = self.elements(op.k, op.n) - lit
+        sent = s * m * (2 * into + 3 * out_of + 4 * lit)  # the error enters the first mesh where attenuators pass it
+        read = s * m * (into + out_of + 2 * lit)  # where errors leave either mesh; x behind the first, twice
+        taps = s * m * (self.readings * phases + 3 * lit)
+        settings = self._set(op)
+        return {
+            **settings,
+            "symbol": Use(SENDS * m * self.meter_symbols),
+            "flight": Use(min(m, 1) * self.depth(min(op.k, self.inputs), min(op.n, self.outputs))),
+            "dac": Use(sent),
+            "modulator": Use(sent * (self.dac_bits or VALUE_BITS)),
+            "adc": Use(read),
+            "tap": Use(taps),
+            "mac": Use(sent + read + taps),
+            "buffer_read": Use(VALUE_BITS * s * m * (op.k + op.n)),
+            "settle": Use(2),
+            "driver": Use(settings["driver"].actions + s * lit),
+        }
 
     def _neurons(self, op: Elementwise) -> dict[str, Use] | None:
         """Absorbers: values are emitted, pass, and are read; a probe needs the pump beside it."""
@@ -194,7 +244,7 @@ class Counts(Optics):
         emitted = op.size * (2 if op.name == "device_backward" else 1)
         return {
             **(self._probed(op.size) if op.name == "device_backward" else {}),
-            "absorber": Use(op.size, self.neurons),
+            "absorber": Use(op.size, self.neurons),  # of any row: the same absorbers serve all layers
             "saturation": Use(op.size * self.mean_intensity.nominal),
             "dac": Use(emitted),
             "modulator": Use(emitted * (self.dac_bits or VALUE_BITS)),
@@ -202,9 +252,9 @@ class Counts(Optics):
         }
 
     def _probed(self, size: int) -> dict[str, Use]:
-        """Light that sends errors back, and the slopes that a gain of one's own choice is worked out from."""
+        """The slopes that a gain of one's own choice is worked out from."""
         flops = 0 if self.probe_gain is not None else SLOPE_FLOPS + GAIN_FLOPS
-        return {"probe": Use(size), "mac": Use(flops / 2 * size)}
+        return {"mac": Use(flops / 2 * size)}
 
 
 def pieces(length: int, size: int) -> Iterator[tuple[int, int]]:

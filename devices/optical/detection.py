@@ -12,23 +12,38 @@ k x o values, f^2 all noise of the receiver over shot noise):
 
 Beside a local oscillator of e electrons the signal's own shot noise adds (F y^2) / (4 e) to the variance of a result y.
 Noise is drawn for each direction, operation and sample.
+
+Modulators only attenuate, and the laser is that of the crest that is billed: a vector whose largest value needs d times
+that power, d > 1, is sent with 1 / d of the light. In results the variance then grows (derived; p, l and q the parts of
+shot noise, laser and electronics in it, d' that of the other arm):
+
+    oscillator  d                               its own shot noise is the variance, and the field is weaker
+    balanced    p d + l + q d^2
+    arms        p (d + d') / 2 + q d d'         the laser's part, l (d + d')^2 / (4 d d'), is not more: taken into p
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from hwsim.arrays import Array, Namespace
+from hwsim.arrays import Array
 from hwsim.devices.optical import converting
 from hwsim.devices.optical.device import Optics
 from hwsim.devices.optical.photons import intensity_product
 
 FIELDS = ("oscillator", "arms")  # a value is a field there, and the power of a vector the sum of squares
 VACUUM = 0.5  # standard deviation of one quadrature of a field in units of one photon's
+
+
+class Shares(NamedTuple):
+    """What shot noise, the laser and electronics have in a variance."""
+
+    shot: float
+    laser: float
+    electronics: float
 
 
 class Read(NamedTuple):
@@ -40,6 +55,7 @@ class Read(NamedTuple):
     crest: Array | float
 
 
+@lru_cache(maxsize=256)  # devices do not change, and each product asks anew
 def noise_factor(device: Optics, inner: int, by: str) -> float:
     """f: all noise of a receiver over shot noise, for results that add `inner` products up."""
     electrons = sample_electrons(device, inner, by)
@@ -63,108 +79,111 @@ def sigma(device: Optics, full: Array, inner: int, outer: int) -> Array:
     return full * (factor / math.sqrt(inner * device.detected_photons))
 
 
+@lru_cache(maxsize=256)
+def shares(device: Optics, inner: int, by: str) -> Shares:
+    """The parts of a receiver's variance, for results that add `inner` products up."""
+    electrons = sample_electrons(device, inner, by)
+    whole, electronics = (device.variance(light, by, inner) for light in (electrons, 0.0))
+    shot = device.excess_factor * electrons
+    return Shares(shot / whole, (whole - electronics - shot) / whole, electronics / whole)
+
+
 def read(
-    device: Optics, values: Array, product: Callable[[Array], Array], spread: Array, rng: Any, by: str = ""
+    device: Optics,
+    values: Array,
+    product: Callable[[Array], Array],
+    spread: Array,
+    rng: Any,
+    by: str = "",
+    other: Array | None = None,
 ) -> Read:
     """`values` [..., m, k] through DAC, `product` (to [..., m, n]), detectors and ADC.
 
-    `spread` [..., n] is the noise of results for vectors of size 1; `by`: the detection, if not the device's own.
+    `spread` [..., n] is the noise of results for vectors of size 1; `by`: the detection, if not the device's own;
+    `other` [..., n]: the crests of the other arm, where there are two.
     """
-    by = by or device.detection
-    xp = device.xp
+    xp, inner, by = device.xp, values.shape[-1], by or device.detection
     if device.exact_reading or not values.size:
         return Read(product(values), 0.0, 0, 0.0)
-    if converting.fast(xp, values):
-        return Read(*converting.through(device, values, product, spread, rng, by))
-    size = sizes(xp, values, by)
-    scaled = values / xp.where(size > 0, size, xp.ones_like(size))
-    light = quantised(xp, scaled, xp.abs(scaled).max(axis=-1, keepdims=True), device.dac_bits)
-    found = product(light)
-    if device.shot_noise:
-        found = detected(device, found, spread[..., None, :].astype(found.dtype), values.shape[-1], rng, by)
-    full = xp.abs(found).max(axis=(-2, -1), keepdims=True)
-    if device.adc_crest:
-        relative = found / xp.where(full > 0, full, xp.ones_like(full))
-        full = full * xp.minimum(1, device.adc_crest * xp.sqrt((relative**2).mean(axis=(-2, -1), keepdims=True)))
-    clipped = (xp.abs(found) > full).sum()
-    found = quantised(xp, xp.clip(found, -full, full), full, device.adc_bits)
-    return Read(found * size, clipped, found.size, crest(xp, values, by))
+    light, size, crest, crests = converting.send(xp, values, device.dac_bits, by in FIELDS)
+    found, noise = product(light), None
+    if device.shot_noise and by != "intensity":  # whose counts are the product already
+        if device.level == "photon":
+            found = detected(device, found, spread, inner, rng, by, crest, other)
+        else:
+            noise = normal_noise(device, spread, inner, rng, by, crest, other)
+    received = converting.receive(xp, found, size, device.adc_bits, device.adc_crest, noise)
+    return Read(received.values, received.clipped, found.size, crests)
 
 
-def detected(device: Optics, found: Array, spread: Array, inner: int, rng: Any, by: str) -> Array:
-    """Exact results [..., m, n] of vectors of size 1 as detectors read them: normal noise, or counts."""
-    xp = device.xp
-    if device.level != "photon":
-        relative = found * own_noise(device, spread, by)
-        return found + spread * xp.sqrt(1 + relative * relative) * rng.standard_normal(found.shape, dtype=found.dtype)
-    electrons = sample_electrons(device, inner, by)
-    lit = spread > 0
-    one = xp.where(lit, spread, xp.ones_like(spread)).astype(xp.float64)
-    one = one / noise_factor(device, inner, by)  # a result, over the shot noise in it
-    field = found / one
-    other = device.variance(electrons, by, inner) - electrons
+def meeting(device: Optics, x: Array, dy: Array, rng: Any) -> Read:
+    """x'dy for x [..., m, k] and dy [..., m, n], both as light; charge adds up over the batch."""
+    errors, norm, crest = converting.send_columns(device.xp, dy, device.dac_bits)
+    inner = x.shape[-2]
+    spread = norm * (noise_factor(device, inner, "arms") / math.sqrt(inner * device.detected_photons))
+    return read(device, x.swapaxes(-1, -2), lambda light: light @ errors, spread, rng, "arms", crest)
+
+
+def normal_noise(
+    device: Optics, spread: Array, inner: int, rng: Any, by: str, crest: Array, other: Array | None
+) -> converting.Noise:
+    """The noise of results [..., m, n] of vectors of the crests [..., m], the other arm's [..., n]."""
+    own, shot, electronics = own_light_and_shares(device, inner, by)
+    return converting.Noise(spread, own, crest, other, device.crest.nominal, shot, electronics, rng)
+
+
+@lru_cache(maxsize=256)
+def own_light_and_shares(device: Optics, inner: int, by: str) -> tuple[float, float, float]:
+    """Noise of a result by its own light, and what parts of the rest grow with dimness and with its square."""
     if by == "oscillator":
-        field = field * VACUUM
-        arms = [(math.sqrt(electrons) + sign * field) ** 2 / 2 for sign in (1, -1)]
-        other, per = other + (device.excess_factor - 1) * field**2, 2 * math.sqrt(electrons) * VACUUM
+        return math.sqrt(device.excess_factor / device.oscillator_photons) / 2, 1.0, 0.0
+    part = shares(device, inner, by)
+    return 0.0, part.shot + (part.laser if by == "arms" else 0.0), part.electronics
+
+
+def detected(
+    device: Optics, found: Array, spread: Array, inner: int, rng: Any, by: str, crest: Array, other: Array | None
+) -> Array:
+    """Exact results [..., m, n] of vectors of size 1 as detectors count them.
+
+    `spread` [..., n] is their noise at full light; `crest` [..., m] is the vectors', `other` [..., n] the other arm's.
+    """
+    xp, full = device.xp, sample_electrons(device, inner, by)
+    lit = (spread > 0)[..., None, :]
+    one = xp.where(lit, spread[..., None, :], 1).astype(xp.float64)
+    one = one / noise_factor(device, inner, by)  # a result, over the shot noise in it
+    dim = converting.dimming(xp, crest, device.crest.nominal)[..., None].astype(xp.float64)
+    if by == "oscillator":
+        one = one * xp.sqrt(dim)
+        field = found / one * VACUUM
+        arms = [(math.sqrt(full) + sign * field) ** 2 / 2 for sign in (1, -1)]
+        rest = device.variance(full, by, inner) - full + (device.excess_factor - 1) * field**2
+        per = 2 * math.sqrt(full) * VACUUM
     else:
-        half = xp.clip(field * math.sqrt(electrons), -electrons, electrons) / 2
-        arms, per = [electrons / 2 + half, electrons / 2 - half], math.sqrt(electrons)
+        ahead = dim
+        if other is not None:
+            ahead = converting.dimming(xp, other, device.crest.nominal)[..., None, :].astype(xp.float64)
+        electrons = full * (1 / dim + 1 / ahead) / 2
+        one, per = one * xp.sqrt(dim * ahead), math.sqrt(full)
+        half = xp.clip(found / one * per, -electrons, electrons) / 2
+        arms = [electrons / 2 + half, electrons / 2 - half]
+        rest = device.variance(electrons, by, inner) - electrons
     counted = rng.poisson(arms[0]) - rng.poisson(arms[1])
-    noisy = counted + other**0.5 * rng.standard_normal(found.shape)
+    noisy = counted + rest**0.5 * rng.standard_normal(found.shape)
     return xp.where(lit, noisy * (one / per), 0).astype(found.dtype)
 
 
-def own_noise(device: Optics, spread: Array, by: str) -> Array:
-    """The noise of the signal's own light beside a local oscillator, over `spread` and over the result."""
-    if by != "oscillator":
-        return 0 * spread
-    own = math.sqrt(device.excess_factor / device.oscillator_photons) / 2
-    return own / device.xp.maximum(spread, np.finfo(spread.dtype).tiny)  # where nothing is noisy, nothing is lit
-
-
-def counted(device: Optics, values: Array, weights: Array, rng: Any) -> Array:
-    """values [m, k] @ weights [k, n] by intensities (Wang et al. 2022): positive values first, negative ones then.
+def counted(device: Optics, light: Array, weights: Array, rng: Any) -> Array:
+    """light [..., m, k] @ weights [..., k, n] by intensities: positive values first, negative ones then.
 
     `detected_photons` are those of a multiplication by the largest weight.
     """
-    xp, receiver = device.xp, device.receiver
-    parts = [
-        intensity_product(xp, rail, weights, device.detected_photons, rng, receiver=receiver).values
-        for rail in (xp.maximum(values, 0), xp.maximum(-values, 0))
-    ]
-    return parts[0] - parts[1]
-
-
-def sizes(xp: Namespace, values: Array, by: str) -> Array:
-    """What vectors [..., m, k] are scaled by [..., m, 1]: their norm, or the sum of intensities."""
-    if by in FIELDS:
-        return norms(xp, values, -1)[..., None]
-    return xp.abs(values).sum(axis=-1, keepdims=True)
-
-
-def crest(xp: Namespace, values: Array, by: str) -> Array:
-    """The sum over vectors [..., m, k] of the laser power that the largest value needs, over that of the vector."""
-    largest, size = xp.abs(values).max(axis=-1, keepdims=True), sizes(xp, values, by)
-    share = largest / xp.where(size > 0, size, xp.ones_like(size))
-    return values.shape[-1] * (share**2 if by in FIELDS else share).sum()
-
-
-def quantised(xp: Namespace, values: Array, full: Array, bits: int) -> Array:
-    """Values rounded to 2^bits - 1 levels from -full to full; 0 bits: as they are."""
-    if bits == 0:
-        return values
-    step = xp.where(full > 0, full, xp.ones_like(full)) * values.dtype.type(2 / (2.0**bits - 2))
-    return xp.rint(values / step) * step
-
-
-def norms(xp: Namespace, weights: Array, axis: int) -> Array:
-    """Euclidean norms along an axis; values whose squares no float holds are no exception."""
-    largest = xp.abs(weights).max(axis=axis, keepdims=True)
-    relative = weights / xp.where(largest > 0, largest, xp.ones_like(largest))
-    return largest.squeeze(axis) * xp.sqrt((relative * relative).sum(axis=axis))
-
-
-def meeting_sigma(device: Optics, norm: Array, inner: int) -> Array:
-    """Noise of results of two beams on detectors that add charge up over `inner` pairs, for vectors of size 1."""
-    return norm * (noise_factor(device, inner, "arms") / math.sqrt(inner * device.detected_photons))
+    if not device.shot_noise or not light.size:
+        return light @ weights
+    if weights.ndim > 2:
+        flat = zip(light.reshape(-1, *light.shape[-2:]), weights.reshape(-1, *weights.shape[-2:]), strict=True)
+        found = device.xp.stack([counted(device, *pair, rng) for pair in flat])
+        return found.reshape(*light.shape[:-1], weights.shape[-1])
+    crest = converting.crests(device.xp, light, fields=False)
+    dim = converting.dimming(device.xp, crest, device.crest.nominal)[:, None]
+    return intensity_product(device.xp, light, weights, device.detected_photons / dim, rng, device.receiver)

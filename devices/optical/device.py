@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Self
 
 from hwsim.contract import Contract
 from hwsim.cost import ZERO, Quantity
-from hwsim.device import Device
+from hwsim.device import Device, same_value
 from hwsim.devices.optical.absorber import Absorber
+from hwsim.devices.optical.decomposition import layout_of
 from hwsim.devices.optical.imperfections import Imperfections
+from hwsim.devices.optical.options import reader_of
 from hwsim.devices.optical.receiver import Receiver, photon_energy_j
 from hwsim.errors import ConfigError, DeviceError
 from hwsim.parameters import parameter
-from hwsim.precision import Policy, policy
 
 OPTICS = ("mesh", "slm", "homodyne", "microring")
 LEVELS = ("gemm", "mesh", "photon")
@@ -26,6 +29,8 @@ DETECTED_BY = {
     "homodyne": ("arms",),
     "microring": ("balanced", "intensity"),
 }
+
+DARK_DB = 200.0  # behind it a laser of 1 W at 1550 nm, 8e18 photons a second (derived), leaves one in ten seconds
 
 WEAK = 0.05  # of the saturation intensity: where |x| is small that is what a probe adds to I, and so to D, at most
 
@@ -62,6 +67,8 @@ class Optics(Device):
     tap_fraction: float = parameter(0.01, doc="of the power, to each of the meters that training phases needs",
                                     low=1e-6, high=0.5)  # fmt: skip
     meter_symbols: int = parameter(100, doc="that one reading of a meter takes", low=1)
+    meter_bits: int = parameter(8, unit="bit", doc="of a meter's ADC; 0: exact", low=0, high=24)
+    meter_photons: float = parameter(1e5, doc="that a meter detects in one reading: the mean at a mesh's inputs", low=1)
     phase_rate: float = parameter(1.0, doc="learning rate of phases over the run's own", low=0)
     gradient_by: str = parameter("host", doc="who multiplies inputs and errors", choices=("host", "homodyne"))
 
@@ -77,8 +84,8 @@ class Optics(Device):
                                    low=0)  # fmt: skip
     mzi_loss_db: float = parameter(0.0, unit="dB", doc="of one MZI", low=0, high=100)
     mzi_loss_sigma_db: float = parameter(0.0, unit="dB", doc="between MZIs", low=0)
-    heat_crosstalk: float = parameter(0.0, doc="share of a phase that neighbours get too", low=0)
-    calibrated: bool = parameter(True, doc="whether fixed errors of MZIs are known, and corrected one by one")
+    heat_crosstalk: float = parameter(0.0, doc="share of a phase that neighbours get too", low=0, high=0.2)
+    calibrated: bool = parameter(True, doc="whether fixed errors and heat of MZIs are known, and corrected one by one")
 
     dac_bits: int = parameter(8, unit="bit", doc="of inputs and errors; 0: exact", low=0, high=24)
     adc_bits: int = parameter(8, unit="bit", doc="of results; 0: exact", low=0, high=24)
@@ -99,13 +106,17 @@ class Optics(Device):
 
     optical_depth: float = parameter(0.0, doc="of the saturable absorbers; 0: there are none", low=0)
     profile: str = parameter("lumped", doc="of saturation along them", choices=("lumped", "distributed"))
+    encoding: str = parameter("amplitude", doc="of neurons' values: fields, or intensities whose signs electronics "
+                              "keeps", choices=("amplitude", "intensity"))  # fmt: skip
     absorber_backward: str = parameter("probe", doc="through absorbers: by a weak beam, or the derivative",
                                        choices=("probe", "exact"))  # fmt: skip
     probe_gain: float | None = parameter(None, doc="of the errors that a probe brings; none: nearest to exact", low=0)
     output_loss_depth: float = parameter(0.0, doc="unsaturable, behind the absorbers", low=0)
     internal_loss_depth: float = parameter(0.0, doc="unsaturable, along distributed absorbers", low=0)
-    probe_ratio: float = parameter(0.0, doc="amplitude of the probe over the pump's; 0: it saturates nothing", low=0)
-    probe_photons: float = parameter(1e4, doc="of the probe, detected per neuron and symbol", low=1e-9)
+    probe_ratio: float = parameter(0.0, doc="of the probe's values over the pump's, RMS; 0: it saturates nothing",
+                                   low=0)  # fmt: skip
+    probe_photons: float = parameter(1e4, doc="of a probe that saturates nothing, detected per neuron and symbol",
+                                     low=1e-9)  # fmt: skip
     grating: float = parameter(0.0, doc="share of the standing wave that is written", low=0, high=1)
     absorber_crosstalk: float = parameter(0.0, doc="share of a value that each neighbour gets", low=0, high=0.5)
     neurons: int = parameter(128, doc="absorbers side by side", low=1)
@@ -123,11 +134,14 @@ class Optics(Device):
     crest: Quantity = parameter(doc="expected, of vectors: laser power that the largest value needs, over the vector's",
                                 low=1)  # fmt: skip
     modulator_j_per_bit: Quantity = parameter(unit="J/bit", doc="to modulate", low=0)
-    dac_energy_j: Quantity = parameter(unit="J", doc="per conversion", low=0)
+    dac_energy_j: Quantity = parameter(unit="J", doc="per conversion of 8 bits", low=0)
     dac_area_mm2: Quantity = parameter(unit="mm2", doc="of one", low=0)
-    adc_energy_j: Quantity = parameter(unit="J", doc="per conversion", low=0)
+    adc_energy_j: Quantity = parameter(unit="J", doc="per conversion of 8 bits", low=0)
     adc_area_mm2: Quantity = parameter(unit="mm2", doc="of one", low=0)
-    detector_power_w: Quantity = parameter(ZERO, unit="W", doc="of one photodiode; 0: it is in the amplifier's", low=0)
+    detector_power_w: Quantity = parameter(ZERO, unit="W", doc="of one photodiode in the dark; 0: in the amplifier's",
+                                           low=0)  # fmt: skip
+    detector_bias_v: Quantity = parameter(ZERO, unit="V", doc="that drives the photocurrent; 0: in the amplifier's",
+                                          low=0)  # fmt: skip
     amplifier_power_w: Quantity = parameter(unit="W", doc="of one amplifier or integrator", low=0)
     amplifier_area_mm2: Quantity = parameter(unit="mm2", doc="of one", low=0)
     shifter_pi_power_w: Quantity = parameter(ZERO, unit="W", doc="that holds a phase of pi, or one ring", low=0)
@@ -141,7 +155,8 @@ class Optics(Device):
     flight_s: Quantity = parameter(unit="s", doc="of light through one column of MZIs, or the whole path", low=0)
     flop_s: Quantity = parameter(ZERO, unit="s", doc="per operation of decomposing matrices", low=0)
     node_nm: float = parameter(14.0, unit="nm", doc="technology node of digital parts", low=5, high=130)
-    buffer_kb: float = parameter(64.0, unit="KB", doc="static RAM for inputs, results, and weights of light", low=0.01)
+    buffer_kb: float = parameter(64.0, unit="KB", doc="one bank of static RAM: one for vectors, more for weights",
+                                 low=0.01)  # fmt: skip
 
     claim_forward: float = parameter(doc="RMS relative error, see Contract", low=0)
     claim_backward: float = parameter(doc="RMS relative error", low=0)
@@ -149,6 +164,19 @@ class Optics(Device):
     claim_update: float = parameter(doc="RMS relative error of moves", low=0)
     claim_update_outer: float = parameter(2.6, doc="RMS relative error, where trained=phases", low=0)
     claim_bias: float = parameter(doc="largest mean error", low=0)
+
+    @classmethod
+    def create(cls, preset: str | None, parameters: Mapping[str, Any], text: str = "") -> Self:
+        """A device from a preset and overriding parameters. Raises DeviceError where one of these has no effect.
+
+        To ask for what is so anyway is no error.
+        """
+        made = super().create(preset, parameters, text)
+        for name in parameters:
+            reader = reader_of(made, name)
+            if reader and not same_value(getattr(made, name), getattr(super().create(preset, {}, text), name)):
+                raise DeviceError(f"optical: {name}={parameters[name]} has no effect here; it is read with {reader}")
+        return made
 
     def check(self) -> None:
         """Refuse parameters that do not fit together."""
@@ -163,7 +191,14 @@ class Optics(Device):
             raise DeviceError("optical: detection=intensity has noise that depends on results; take level=photon")
         if self.trained == "phases" and (self.optics != "mesh" or self.array != "numpy"):
             raise DeviceError("optical: trained=phases needs optics=mesh, and array=numpy")
-        for name in ("weight_bits", "dac_bits", "adc_bits"):
+        if self.trained == "phases" and self.readings == 3 and self.mesh_kind == "reck":
+            raise DeviceError(
+                "optical: readings=3 need the loss of light that is sent again, and the paths of mesh_kind=reck differ "
+                "in it; take readings=2 or mesh_kind=clements"
+            )
+        if self.optics == "mesh":
+            self._require_light()
+        for name in ("weight_bits", "dac_bits", "adc_bits", "meter_bits"):
             if getattr(self, name) == 1:
                 raise DeviceError(f"optical: {name}=1: signed values need 2 bits or more (-1, 0, 1); 0: exact")
         if self.optical_depth and not (self.lifetime_s.nominal and self.saturation_w_per_mm2.nominal):
@@ -175,8 +210,19 @@ class Optics(Device):
             _ = self.receiver, self.imperfections, self.absorber
         except ConfigError as error:
             raise DeviceError(f"optical: {error}") from None
-        if self.optical_depth and self.absorber_backward == "probe" and self.probe_ratio == 0:
+        if self.probed and self.probe_ratio == 0:
             self._require_weak_probe()
+
+    def _require_light(self) -> None:
+        """Refuse meshes that no light passes."""
+        columns = 1 + sum(len(layout_of(self.mesh_kind, modes).columns) for modes in (self.inputs, self.outputs))
+        loss_db = self.mzi_loss_db * columns
+        if loss_db > DARK_DB:
+            raise DeviceError(
+                f"optical: mzi_loss_db={self.mzi_loss_db:g}: {columns} columns of inputs={self.inputs}, "
+                f"outputs={self.outputs} lose {loss_db:.0f} dB, and beyond {DARK_DB:g} dB no photon arrives; take "
+                f"mzi_loss_db={DARK_DB / columns:.3g} or less, or smaller units"
+            )
 
     def _require_weak_probe(self) -> None:
         """Refuse a probe that is said to saturate nothing, and does."""
@@ -187,11 +233,6 @@ class Optics(Device):
                 f"intensity in the absorbers, and a weak probe has {WEAK:g} at most: take probe_photons={most:.3g} or "
                 "less, or say by probe_ratio how strong it is"
             )
-
-    @cached_property
-    def policy(self) -> Policy:
-        """Nothing rounds but converters."""
-        return policy(self.precision)
 
     @cached_property
     def contract(self) -> Contract:
@@ -209,7 +250,9 @@ class Optics(Device):
     @property
     def fixed_errors(self) -> bool:
         """Whether one chip differs from another."""
-        return any((self.splitter_sigma, self.phase_sigma, self.mzi_loss_sigma_db, self.weight_sigma))
+        if self.optics != "mesh":
+            return self.weight_sigma > 0
+        return any((self.splitter_sigma, self.phase_sigma, self.mzi_loss_sigma_db))
 
     @cached_property
     def exact_weights(self) -> bool:
@@ -228,6 +271,11 @@ class Optics(Device):
     def reprogrammed(self) -> bool:
         """Whether weights are a state of the optics; else they come as light, from memory."""
         return self.optics != "homodyne"
+
+    @property
+    def banks_of_weights(self) -> int:
+        """Of units that hold a matrix: light passes most of them both ways; rings have one for the transpose too."""
+        return {"homodyne": 0, "microring": 2}.get(self.optics, 1)
 
     @property
     def rails(self) -> int:
@@ -249,17 +297,22 @@ class Optics(Device):
             self.load_ohm or math.inf,
             amplifier_a_per_root_hz=self.amplifier_a_per_root_hz,
             rin_db_per_hz=self.rin_db_per_hz,
-            common_mode_rejection_db=self.common_mode_rejection_db,
+            common_mode_rejection_db=0.0 if self.detection == "intensity" else self.common_mode_rejection_db,
+            diodes=1 if self.detection == "intensity" else 2,
         )
 
-    def variance(self, electrons: float, by: str, symbols: int) -> float:
+    def variance(self, electrons: Any, by: str, symbols: int) -> Any:
         """All noise [electrons^2] of a result by detection `by`: of one sample for each rail, or of so many symbols."""
         if by != "arms":
-            return float(self.receiver.variance(electrons)) + (self.rails - 1) * self.receiver.electronic_variance
+            return self.receiver.variance(electrons) + (self.rails - 1) * self.receiver.electronic_variance
         adding = dataclasses.replace(
-            self.receiver, integration_s=symbols / self.symbol_rate_hz, load_ohm=math.inf, amplifier_a_per_root_hz=0.0
+            self.receiver,
+            integration_s=symbols / self.symbol_rate_hz,
+            load_ohm=math.inf,
+            amplifier_a_per_root_hz=0.0,
+            diodes=2,
         )
-        return float(adding.variance(electrons)) + self.integrator_electrons**2
+        return adding.variance(electrons) + self.integrator_electrons**2
 
     @cached_property
     def imperfections(self) -> Imperfections:
@@ -280,6 +333,7 @@ class Optics(Device):
         return Absorber(
             self.optical_depth,
             self.profile,  # type: ignore[arg-type]
+            self.encoding,  # type: ignore[arg-type]
             output_loss_depth=self.output_loss_depth,
             internal_loss_depth=self.internal_loss_depth,
             probe_ratio=self.probe_ratio,
@@ -305,8 +359,13 @@ class Optics(Device):
         return float(10 ** (self.path_loss_db.nominal / 10))
 
     @property
+    def probed(self) -> bool:
+        """Whether light brings errors back through absorbers."""
+        return bool(self.optical_depth) and self.absorber_backward == "probe"
+
+    @property
     def probe_over_saturation(self) -> float:
-        """The intensity of the probe in the absorbers, over the saturation intensity."""
+        """The intensity of a probe of `probe_photons` in the absorbers, over the saturation intensity."""
         entering = self.probe_photons * self.path_ratio / self.detector_efficiency.nominal
         return entering / self.saturation_photons
 

@@ -3,7 +3,7 @@
 From commanded to actual phases, in this order: quantised to the levels of the driver; heat of neighbours added; the
 fixed offset of each shifter added. Splitters and offsets are drawn once per chip. A chip whose errors are known is
 corrected one MZI after another, with no search: the splitting is set as near as it can be to the ideal one, and the
-phases that come out wrong are passed on to the next column.
+phases that come out wrong are passed on to the next column. What neighbours heat is then left out of the commands.
 
 First-order laws, E = |dU|_F / sqrt n, for a mesh of n modes with n (n - 1) splitters and n^2 shifters (derived):
 
@@ -24,6 +24,8 @@ from hwsim.arrays import Array, Namespace
 from hwsim.devices.optical.decomposition import TURN, Layout, Shifters, wrapped
 from hwsim.devices.optical.mesh import Mesh, amplitude, ideal_mesh, transfer
 from hwsim.errors import ConfigError, ShapeError
+
+MOST_HEAT = 0.2  # of a phase, to each of four neighbours: from 1/4 on commands could not be solved for
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Imperfections:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ConfigError(f"{name}={value}: needs a finite number, 0 or more")
+        if self.heat_crosstalk > MOST_HEAT:
+            raise ConfigError(f"heat_crosstalk={self.heat_crosstalk}: needs a share of a phase, {MOST_HEAT} or less")
         if not 0 <= self.tap_fraction < 1:
             raise ConfigError(f"tap_fraction={self.tap_fraction}: needs a share of the power, 0 or more and below 1")
         if not self.phase_bits >= 1:
@@ -68,21 +72,16 @@ class Fabrication:
     offsets: Shifters
 
 
-def fabricate(xp: Namespace, layout: Layout, imperfections: Imperfections, rng: Any) -> Fabrication:
-    """Draw one chip from `rng`, always the same count of numbers: what is set to 0 changes no other draw.
-
-    In a Clements mesh the modes beside the MZIs are given their loss (matched dummies); in a Reck mesh they are not.
-    """
-    return fabricated(xp, layout, imperfections, *standard_draws(layout, rng))
-
-
 def standard_draws(layout: Layout, rng: Any) -> tuple[Array, Array]:
-    """What makes one chip differ from another: standard normal numbers [5, mzis] and [n]."""
+    """What makes one chip differ from another: standard normal numbers [5, mzis] and [n], whatever is set to 0."""
     return rng.standard_normal((5, layout.mzis)), rng.standard_normal(layout.n)
 
 
 def fabricated(xp: Namespace, layout: Layout, imperfections: Imperfections, draws: Array, output: Array) -> Fabrication:
-    """The chip of standard normal `draws` [5, mzis] and `output` [n]."""
+    """The chip of standard normal `draws` [5, mzis] and `output` [n].
+
+    In a Clements mesh the modes beside the MZIs are given their loss (matched dummies); in a Reck mesh they are not.
+    """
     splitter_in, splitter_out, loss, theta, phi = draws
     loss_db = xp.maximum(imperfections.loss_db + imperfections.loss_sigma_db * loss, 0.0)
     blank = Mesh(
@@ -128,21 +127,69 @@ def heat(xp: Namespace, layout: Layout, phases: Shifters, share: float) -> Shift
     """
     if share == 0 or layout.mzis == 0:
         return phases
+    places = _places(xp, layout)
+    chip = _laid_out(xp, layout, places, phases)
+    warmed = chip + share * _from_neighbours(xp, chip)
+    return Shifters(warmed[places[0]], warmed[places[1]], phases.output)
+
+
+def unheated(xp: Namespace, layout: Layout, wanted: Shifters, share: float, bits: float = math.inf) -> Shifters:
+    """The phases to command [rad, 0 to 2 pi] so that with neighbours' heat `wanted` come out, but for whole turns.
+
+    What would have to be cooled, by more than half of one of 2^bits levels, gets a turn more, and all are solved again:
+    each turn heats neighbours, so that it may take several. A command beyond the highest level, which takes a phase
+    within a few share^2 of a turn from an end, is set to that level.
+    """
+    if share == 0 or layout.mzis == 0:
+        return wanted
+    places, half = _places(xp, layout), TURN / 2 * 2.0**-bits
+    highest = TURN - 2 * half if half else TURN * (1 - 1e-12)
+    target = _laid_out(xp, layout, places, wanted)
+    filled = _laid_out(xp, layout, places, Shifters(*(xp.ones_like(part) for part in wanted)))
+    command = _solved(xp, target, filled, share, math.inf)
+    while bool((command < -half).any()):
+        target = target + TURN * (command < -half)
+        command = _solved(xp, target, filled, share, math.inf)
+    command = _solved(xp, target, filled, share, highest)
+    return Shifters(command[places[0]], command[places[1]], wanted.output)
+
+
+def _solved(xp: Namespace, target: Array, filled: Array, share: float, highest: float) -> Array:
+    """The commands, cut to 0 and `highest` where that is finite, that neighbours' heat brings to `target` on a chip."""
+    command = target
+    for _ in range(math.ceil(-12 / math.log10(4 * share))):  # each leaves 4 share of what was wrong
+        command = filled * (target - share * _from_neighbours(xp, command))
+        if math.isfinite(highest):
+            command = xp.clip(command, 0.0, highest)
+    return command
+
+
+def _places(xp: Namespace, layout: Layout) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Where on the chip theta and phi of every MZI stand."""
     column, row = xp.asarray(layout.column_of), xp.asarray(layout.mode_of // 2)
+    return (2 * column + 2, row + 1), (2 * column + 1, row + 1)
+
+
+def _laid_out(xp: Namespace, layout: Layout, places: Any, phases: Shifters) -> Array:
+    """Phases at their places; nothing is heated around them."""
     chip = xp.zeros((2 * len(layout.columns) + 2, layout.n // 2 + 2))
-    places = (2 * column + 2, row + 1), (2 * column + 1, row + 1)
     for place, part in zip(places, phases[:2], strict=True):
         chip[place] = part
-    warmed = chip.copy()
-    warmed[1:-1, 1:-1] += share * (chip[:-2, 1:-1] + chip[2:, 1:-1] + chip[1:-1, :-2] + chip[1:-1, 2:])
-    return Shifters(warmed[places[0]], warmed[places[1]], phases.output)
+    return chip
+
+
+def _from_neighbours(xp: Namespace, chip: Array) -> Array:
+    """The sum of the phases beside each place."""
+    around = xp.zeros_like(chip)
+    around[1:-1, 1:-1] = chip[:-2, 1:-1] + chip[2:, 1:-1] + chip[1:-1, :-2] + chip[1:-1, 2:]
+    return around
 
 
 def corrected(xp: Namespace, chip: Fabrication, ideal: Shifters) -> Shifters:
     """The phases to command [rad, 0 to 2 pi] so that a chip with known errors does what `ideal` phases mean.
 
-    Exact where every splitting is within reach (sin^2(theta / 2) between sin^2(a + b) and cos^2(a - b)), no heat
-    crosstalk and infinite bits; an MZI beyond reach is set to the end of its range, an error of second order.
+    Exact where every splitting is within reach (sin^2(theta / 2) between sin^2(a + b) and cos^2(a - b)), at infinite
+    bits; an MZI beyond reach is set to the end of its range, an error of second order.
     """
     layout = chip.blank.layout
     theta = _reachable_theta(xp, chip.blank, ideal.theta)
@@ -157,7 +204,8 @@ def corrected(xp: Namespace, chip: Fabrication, ideal: Shifters) -> Shifters:
     extra = xp.where(bar, upper - angle[:, 0, 0], lower - angle[:, 1, 0])
     phi, output = _passed_on(xp, layout, extra, upper, lower, ideal.output)
     command = zip((theta, phi, output), chip.offsets, strict=True)
-    return Shifters(*(wrapped(xp, part - offset) for part, offset in command))
+    phases = Shifters(*(wrapped(xp, part - offset) for part, offset in command))
+    return unheated(xp, layout, phases, chip.imperfections.heat_crosstalk, chip.imperfections.phase_bits)
 
 
 def _reachable_theta(xp: Namespace, mesh: Mesh, theta: Array) -> Array:

@@ -2,8 +2,8 @@
 
 Imported on first use only; each kernel compiles when it is first called (a copy is kept on the disk where that can be
 written). columns.py says what they compute. Arithmetic is as written: with fused or reordered sums the same kernel gave
-other bits in the process that compiled it than in one that found it on the disk. Only gradients, which no run depends
-on, sum over the batch in any order ("reassoc"), so that they become vector code.
+other bits in the process that compiled it than in one that found it on the disk. Only readings sum over the batch in
+any order ("reassoc"), so that they become vector code; they are inlined by force, so that it is always the same code.
 """
 
 from __future__ import annotations
@@ -13,128 +13,178 @@ from typing import Any
 import numpy as np
 
 from hwsim.compiled import compiled
+from hwsim.random_kernels import GOLDEN, largest_of, mix, normal
 
 QUICK = {"contract", "reassoc", "nsz"}
 
 
 @compiled()
-def pair(t: Any, ar: Any, ai: Any, br: Any, bi: Any) -> None:
-    """(a, b) <- T (a, b) for vectors [m]: the 2 x 2 matrix t holds real and imaginary parts, row by row."""
-    t0, t1, t2, t3, t4, t5, t6, t7 = t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]
-    for j in range(ar.size):
-        xr, xi, yr, yi = ar[j], ai[j], br[j], bi[j]
-        ar[j] = t0 * xr - t1 * xi + t2 * yr - t3 * yi
-        ai[j] = t0 * xi + t1 * xr + t2 * yi + t3 * yr
-        br[j] = t4 * xr - t5 * xi + t6 * yr - t7 * yi
-        bi[j] = t4 * xi + t5 * xr + t6 * yi + t7 * yr
+def pair(cells: Any, number: Any, re: Any, im: Any, top: Any) -> None:
+    """(a, b) <- T (a, b) for modes `top` and the next [m]: a row of `cells` has T, real and imaginary, row by row."""
+    t0, t1, t2, t3 = cells[number, 0], cells[number, 1], cells[number, 2], cells[number, 3]
+    t4, t5, t6, t7 = cells[number, 4], cells[number, 5], cells[number, 6], cells[number, 7]
+    low = top + 1
+    for j in range(re.shape[1]):
+        xr, xi, yr, yi = re[top, j], im[top, j], re[low, j], im[low, j]
+        re[top, j] = t0 * xr - t1 * xi + t2 * yr - t3 * yi
+        im[top, j] = t0 * xi + t1 * xr + t2 * yi + t3 * yr
+        re[low, j] = t4 * xr - t5 * xi + t6 * yr - t7 * yi
+        im[low, j] = t4 * xi + t5 * xr + t6 * yi + t7 * yr
 
 
 @compiled()
-def turn(cosine: Any, sine: Any, ar: Any, ai: Any) -> None:
-    """a <- (cosine + i sine) a for a vector [m]."""
-    for j in range(ar.size):
-        xr, xi = ar[j], ai[j]
-        ar[j] = cosine * xr - sine * xi
-        ai[j] = cosine * xi + sine * xr
+def turn(output: Any, re: Any, im: Any) -> None:
+    """a <- (cosine + i sine) a for every mode."""
+    for mode in range(re.shape[0]):
+        cosine, sine = output[mode, 0], output[mode, 1]
+        for j in range(re.shape[1]):
+            xr, xi = re[mode, j], im[mode, j]
+            re[mode, j] = cosine * xr - sine * xi
+            im[mode, j] = cosine * xi + sine * xr
 
 
 @compiled()
-def fade(share: Any, ar: Any, ai: Any) -> None:
-    """a <- share a for a vector [m]."""
-    for j in range(ar.size):
-        ar[j] *= share
-        ai[j] *= share
+def fade(share: Any, re: Any, im: Any, start: Any, stop: Any) -> None:
+    """a <- share a for the modes start..stop."""
+    for mode in range(start, stop):
+        for j in range(re.shape[1]):
+            re[mode, j] *= share
+            im[mode, j] *= share
 
 
 @compiled()
 def beside(first: Any, end: Any, bypass: Any, re: Any, im: Any) -> None:
     """The modes before `first` and from `end` on, which pass a column beside its MZIs."""
     if bypass != np.float32(1):
-        for mode in range(first):
-            fade(bypass, re[mode], im[mode])
-        for mode in range(end, re.shape[0]):
-            fade(bypass, re[mode], im[mode])
+        fade(bypass, re, im, 0, first)
+        fade(bypass, re, im, end, re.shape[0])
 
 
 @compiled()
 def forward(columns: Any, cells: Any, output: Any, bypass: Any, re: Any, im: Any) -> None:
     """Fields [n, m] through all columns and the output phases, in place."""
-    n, number = re.shape[0], 0
+    number = 0
     for c in range(columns.shape[0]):
         first, end = columns[c, 0], columns[c, 0] + 2 * columns[c, 1]
         for top in range(first, end, 2):
-            pair(cells[number], re[top], im[top], re[top + 1], im[top + 1])
+            pair(cells, number, re, im, top)
             number += 1
         beside(first, end, bypass, re, im)
-    for mode in range(n):
-        turn(output[mode, 0], output[mode, 1], re[mode], im[mode])
+    turn(output, re, im)
 
 
 @compiled()
 def returning(columns: Any, cells: Any, output: Any, bypass: Any, re: Any, im: Any) -> None:
     """Fields [n, m] through the output phases and all columns in reverse, in place; `cells` are transposed."""
     number = cells.shape[0]
-    for mode in range(re.shape[0]):
-        turn(output[mode, 0], output[mode, 1], re[mode], im[mode])
+    turn(output, re, im)
     for c in range(columns.shape[0] - 1, -1, -1):
         first, end = columns[c, 0], columns[c, 0] + 2 * columns[c, 1]
         for top in range(end - 2, first - 1, -2):
             number -= 1
-            pair(cells[number], re[top], im[top], re[top + 1], im[top + 1])
+            pair(cells, number, re, im, top)
         beside(first, end, bypass, re, im)
 
 
-@compiled(fastmath=QUICK)
-def undo(p: Any, far: Any, fai: Any, fbr: Any, fbi: Any, gar: Any, gai: Any, gbr: Any, gbi: Any) -> Any:
-    """One MZI backwards: f (a, b) <- T^-1 f, g <- T^T g, and -Im(f g) behind both shifters, summed over [m]."""
-    ca, sa, cb, sb, ct, st, cp, sp, t, inverse = p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9]
-    fc, fs, gc, gs = cb * inverse, sb * inverse, cb * t, sb * t
-    theta, phi = np.float32(0), np.float32(0)
-    for j in range(far.size):
-        xr, xi, yr, yi = far[j], fai[j], fbr[j], fbi[j]
-        ur, ui, vr, vi = gar[j], gai[j], gbr[j], gbi[j]
-        ar, ai = fc * xr + fs * yi, fc * xi - fs * yr  # the inverse of a splitter is its conjugate
-        br, bi = fc * yr + fs * xi, fc * yi - fs * xr
-        er, ei = gc * ur - gs * vi, gc * ui + gs * vr
-        dr, di = gc * vr - gs * ui, gc * vi + gs * ur
-        theta -= ar * ei + ai * er
-        xr, xi = ct * ar + st * ai, ct * ai - st * ar
-        ur, ui = ct * er - st * ei, ct * ei + st * er
-        ar, ai = ca * xr + sa * bi, ca * xi - sa * br
-        fbr[j], fbi[j] = ca * br + sa * xi, ca * bi - sa * xr
-        er, ei = ca * ur - sa * di, ca * ui + sa * dr
-        gbr[j], gbi[j] = ca * dr - sa * ui, ca * di + sa * ur
-        phi -= ar * ei + ai * er
-        far[j], fai[j] = cp * ar + sp * ai, cp * ai - sp * ar
-        gar[j], gai[j] = cp * er - sp * ei, cp * ei + sp * er
-    return theta, phi
+@compiled(forceinline=True, fastmath=QUICK)
+def power_of(re: Any, im: Any, mode: Any, power: Any) -> None:
+    """|a|^2 [m] of one mode."""
+    for j in range(power.size):
+        power[j] = re[mode, j] * re[mode, j] + im[mode, j] * im[mode, j]
 
 
-@compiled(fastmath=QUICK)
-def overlap(fr: Any, fi: Any, gr: Any, gi: Any) -> Any:
-    """-Im(f g) summed over [m]."""
+@compiled(forceinline=True, fastmath=QUICK)
+def power_inside(parts: Any, number: Any, re: Any, im: Any, top: Any, power: Any) -> None:
+    """The power [m] in the upper arm of an MZI that the modes `top` and the next enter."""
+    ca, sa, cp, sp = parts[number, 0], parts[number, 1], parts[number, 2], parts[number, 3]
+    low = top + 1
+    for j in range(power.size):
+        xr, xi = re[top, j], im[top, j]
+        inner = ca * (cp * xr - sp * xi) - sa * im[low, j], ca * (cp * xi + sp * xr) + sa * re[low, j]
+        power[j] = inner[0] * inner[0] + inner[1] * inner[1]
+
+
+@compiled(forceinline=True, fastmath=QUICK)
+def sum_of(re: Any, im: Any, mode: Any, weights: Any) -> Any:
+    """The power of one mode, times `weights` [m], summed."""
     total = np.float32(0)
-    for j in range(fr.size):
-        total -= fr[j] * gi[j] + fi[j] * gr[j]
+    for j in range(weights.size):
+        total += weights[j] * (re[mode, j] * re[mode, j] + im[mode, j] * im[mode, j])
+    return total
+
+
+@compiled(forceinline=True, fastmath=QUICK)
+def sum_inside(parts: Any, number: Any, re: Any, im: Any, top: Any, weights: Any) -> Any:
+    """The power in the upper arm of an MZI that the modes `top` and the next enter, times `weights` [m], summed."""
+    ca, sa, cp, sp = parts[number, 0], parts[number, 1], parts[number, 2], parts[number, 3]
+    low, total = top + 1, np.float32(0)
+    for j in range(weights.size):
+        xr, xi = re[top, j], im[top, j]
+        inner = ca * (cp * xr - sp * xi) - sa * im[low, j], ca * (cp * xi + sp * xr) + sa * re[low, j]
+        total += weights[j] * (inner[0] * inner[0] + inner[1] * inner[1])
     return total
 
 
 @compiled()
-def backward(columns: Any, parts: Any, output: Any, bypass: Any, fr: Any, fi: Any, gr: Any, gi: Any, theta: Any,
-             phi: Any, ends: Any) -> None:  # fmt: skip
-    """All columns in reverse: fields f [n, m] undone, errors g sent back, gradients of all shifters; in place."""
-    n, number = fr.shape[0], parts.shape[0]
-    for mode in range(n):
-        ends[mode] = overlap(fr[mode], fi[mode], gr[mode], gi[mode])
-        turn(output[mode, 0], -output[mode, 1], fr[mode], fi[mode])
-        turn(output[mode, 0], output[mode, 1], gr[mode], gi[mode])
-    for c in range(columns.shape[0] - 1, -1, -1):
-        first, end = columns[c, 0], columns[c, 0] + 2 * columns[c, 1]
-        for top in range(end - 2, first - 1, -2):
-            number -= 1
-            low = top + 1
-            theta[number], phi[number] = undo(
-                parts[number], fr[top], fi[top], fr[low], fi[low], gr[top], gi[top], gr[low], gi[low]
-            )
-        beside(first, end, np.float32(1) / bypass, fr, fi)
-        beside(first, end, bypass, gr, gi)
+def powers(columns: Any, cells: Any, parts: Any, bypass: Any, re: Any, im: Any, weights: Any, theta: Any, phi: Any,
+           ends: Any) -> None:  # fmt: skip
+    """What `meters` finds without noise and rounding; apart, since code with both takes twice as long."""
+    theta[:], phi[:], ends[:] = np.float32(0), np.float32(0), np.float32(0)
+    for light in range(2):
+        fr, fi, sign, number = re[light], im[light], np.float32(1 - 2 * light), 0
+        for c in range(columns.shape[0]):
+            first, end = columns[c, 0], columns[c, 0] + 2 * columns[c, 1]
+            for top in range(first, end, 2):
+                phi[number] += sign * sum_of(fr, fi, top, weights)
+                theta[number] += sign * sum_inside(parts, number, fr, fi, top, weights)
+                pair(cells, number, fr, fi, top)
+                number += 1
+            beside(first, end, bypass, fr, fi)
+        for mode in range(re.shape[1]):
+            ends[mode] += sign * sum_of(fr, fi, mode, weights)
+
+
+@compiled(forceinline=True, fastmath=QUICK)
+def reading(power: Any, sigma: Any, first: Any, levels: Any, weights: Any) -> Any:
+    """Powers [m] as one meter reads them, noisy and rounded to `levels` of the largest; times `weights`, summed."""
+    if sigma > np.float32(0):
+        for j in range(power.size):
+            power[j] += sigma * normal(mix(first + np.uint64(j) * GOLDEN))
+    total = np.float32(0)
+    largest = largest_of(power) if levels > np.float32(0) else np.float32(0)
+    if largest > np.float32(0):
+        steps, step = levels / largest, largest / levels
+        for j in range(power.size):
+            total += weights[j] * np.rint(power[j] * steps)
+        return total * step
+    for j in range(power.size):
+        total += weights[j] * power[j]
+    return total
+
+
+@compiled()
+def meters(columns: Any, cells: Any, parts: Any, bypass: Any, re: Any, im: Any, sigma: Any, key: Any, levels: Any,
+           weights: Any, theta: Any, phi: Any, ends: Any) -> None:  # fmt: skip
+    """Two lights [2, n, m] through all columns, in place; at every shifter the first one's reading less the other's."""
+    mzis, n, m = cells.shape[0], re.shape[1], re.shape[2]
+    power = np.empty(m, np.float32)
+    theta[:], phi[:], ends[:] = np.float32(0), np.float32(0), np.float32(0)
+    for light in range(2):
+        fr, fi = re[light], im[light]
+        sign, number, start = np.float32(1 - 2 * light), 0, light * (2 * mzis + n)
+        for c in range(columns.shape[0]):
+            first, end = columns[c, 0], columns[c, 0] + 2 * columns[c, 1]
+            for top in range(first, end, 2):
+                power_of(fr, fi, top, power)
+                place = key + np.uint64((start + number) * m) * GOLDEN
+                phi[number] += sign * reading(power, sigma, place, levels, weights)
+                power_inside(parts, number, fr, fi, top, power)
+                place = key + np.uint64((start + mzis + number) * m) * GOLDEN
+                theta[number] += sign * reading(power, sigma, place, levels, weights)
+                pair(cells, number, fr, fi, top)
+                number += 1
+            beside(first, end, bypass, fr, fi)
+        for mode in range(n):
+            power_of(fr, fi, mode, power)
+            place = key + np.uint64((start + 2 * mzis + mode) * m) * GOLDEN
+            ends[mode] += sign * reading(power, sigma, place, levels, weights)

@@ -22,7 +22,7 @@ from hwsim.devices.optical.decomposition import Layout, Shifters
 from hwsim.errors import ConfigError, ShapeError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mesh:
     """A mesh as it is: phases [rad], splitter errors [rad] and amplitude transmissions of its MZIs [mzis].
 

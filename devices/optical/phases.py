@@ -12,6 +12,7 @@ from hwsim.devices.optical.activity import Counts
 from hwsim.devices.optical.decomposition import Shifters
 from hwsim.devices.optical.insitu import measured_chip_gradient, resent
 from hwsim.devices.optical.svd import SvdMesh
+from hwsim.devices.optical.units import units
 from hwsim.tile import Tile
 
 
@@ -21,9 +22,10 @@ def move(device: Counts, tile: Tile, x: Array, dy: Array, scale: float) -> None:
         return
     rng, state = tile.rng("meters"), tile.state
     readings: Literal[2, 3] = 2 if device.readings == 2 else 3
-    for unit in chips.units(device, tile):
+    for unit in units(device, tile):
         chip, lead = chips.mesh_unit(device, tile, unit), unit.place[:-2]
-        fields, errors = x[lead][:, unit.rows].T, dy[lead][:, unit.columns].T
+        # in one order of memory, or sums over the batch would depend on where values lie
+        fields, errors = (np.array(part.T, order="C") for part in (x[lead][:, unit.rows], dy[lead][:, unit.columns]))
         monitor = device.monitor(*unit.shape)
         found = measured_chip_gradient(np, chip, fields, errors, monitor, rng, resend(device, chip), readings)
         for side, gradient in zip(chips.SIDES, (found.first, found.second), strict=True):

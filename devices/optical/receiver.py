@@ -1,9 +1,9 @@
-"""What a detector and its amplifier add to light: noise in electrons per sample, and the converters around it.
+"""What a detector and its amplifier add to light: noise in electrons per sample.
 
 One sample integrates for T, bandwidth B = 1 / (2 T). In detected electrons squared (standard formulas):
 
     shot       F n          n electrons of light, F the excess noise factor of an avalanche (1: none)
-    dark       I T / q
+    dark       I T / q         of every photodiode on the amplifier: a balanced pair has two
     load       2 k_B Temperature T / (q^2 R)       Johnson noise of the load resistor
     amplifier  i^2 T / (2 q^2)                     i input noise of the transimpedance amplifier, A / sqrt(Hz)
     laser      RIN B n^2 10^(-CMRR / 10)           what balanced detection leaves of the laser's intensity noise
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from hwsim.arrays import Array, Namespace
 from hwsim.errors import ConfigError
@@ -31,7 +31,7 @@ def photon_energy_j(wavelength_m: float) -> float:
 
 @dataclass(frozen=True)
 class Receiver:
-    """Photodiode and amplifier; the defaults leave shot noise alone. Raises ConfigError for impossible values."""
+    """Photodiodes with their amplifier; by default shot noise alone. Raises ConfigError for impossible values."""
 
     integration_s: float
     excess_factor: float = 1.0
@@ -41,6 +41,7 @@ class Receiver:
     amplifier_a_per_root_hz: float = 0.0
     rin_db_per_hz: float = -math.inf
     common_mode_rejection_db: float = 0.0
+    diodes: int = 1
 
     def __post_init__(self) -> None:
         for name in ("integration_s", "load_ohm"):
@@ -58,7 +59,7 @@ class Receiver:
     @property
     def electronic_variance(self) -> float:
         """Dark current, load and amplifier [electrons^2]: what is there without light."""
-        dark = self.dark_current_a * self.integration_s / CHARGE_C
+        dark = self.diodes * self.dark_current_a * self.integration_s / CHARGE_C
         load = 2 * BOLTZMANN_J_PER_K * self.temperature_k * self.integration_s / (CHARGE_C**2 * self.load_ohm)
         return dark + load + self.amplifier_a_per_root_hz**2 * self.integration_s / (2 * CHARGE_C**2)
 
@@ -73,42 +74,10 @@ class Receiver:
         return self.excess_factor * electrons + self.laser_variance * electrons**2 + self.electronic_variance
 
 
-def count(xp: Namespace, electrons: Array, receiver: Receiver | None, rng: Any) -> Array:
+def count(xp: Namespace, electrons: Array, receiver: Receiver, rng: Any) -> Array:
     """Detected electrons [...] when `electrons` are expected: Poisson, then the noise that is not shot noise.
 
-    None: an ideal counter. Readings of a noisy receiver may lie below 0, where its offset was subtracted.
+    Readings may lie below 0, where the receiver's offset was subtracted.
     """
-    found = rng.poisson(electrons)
-    if receiver is None:
-        return found.astype(electrons.dtype)
     other = receiver.variance(electrons) - electrons
-    return found + xp.sqrt(other) * rng.standard_normal(electrons.shape)
-
-
-class Converted(NamedTuple):
-    """What a converter made of values: its levels, its full scale, and how many values it clipped (0-d arrays)."""
-
-    values: Array
-    full_scale: Array
-    clipped: Array
-
-
-def convert(xp: Namespace, values: Array, bits: float, crest: float = math.inf) -> Converted:
-    """Values [...] through an ADC or DAC of 2^bits - 1 levels from -full scale to full scale, zero among them.
-
-    Auto-ranging: the full scale is `crest` times the values' RMS, or their largest magnitude where that is less;
-    infinite bits change no value within it. Raises ConfigError for less than 2 bits or no crest above 0.
-    """
-    if not bits >= 2:
-        raise ConfigError(f"bits={bits}: a converter needs 2 bits or more (levels -1, 0, 1); inf: exact")
-    if not crest > 0:
-        raise ConfigError(f"crest={crest}: the full scale needs a multiple of the RMS above 0; inf: the largest value")
-    full_scale = xp.abs(values).max()
-    if math.isfinite(crest):
-        full_scale = xp.minimum(full_scale, crest * xp.sqrt((values * values).mean()))
-    clipped = (xp.abs(values) > full_scale).sum()
-    within = xp.clip(values, -full_scale, full_scale)
-    if math.isfinite(bits):
-        step = xp.where(full_scale > 0, full_scale, 1) * (2 / (2.0**bits - 2))
-        within = (xp.rint(within / step) * step).astype(values.dtype)
-    return Converted(within, full_scale, clipped)
+    return rng.poisson(electrons) + xp.sqrt(other) * rng.standard_normal(electrons.shape)

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from hwsim.arrays import Array, Namespace, to_host
+from hwsim.devices.optical import passing
 from hwsim.devices.optical.decomposition import Kind, Layout, Shifters, decompose
-from hwsim.devices.optical.mesh import Mesh, ideal_mesh, matrix, propagate, propagate_back
+from hwsim.devices.optical.mesh import Mesh
 from hwsim.errors import ConfigError, ShapeError
 
 
@@ -65,12 +66,6 @@ def factorise(
     )
 
 
-def ideal_chip(xp: Namespace, factors: Factors) -> SvdMesh:
-    """The chip without errors."""
-    first, second = (ideal_mesh(xp, *part) for part in (factors.first, factors.second))
-    return SvdMesh(first, factors.attenuation, second, factors.scale)
-
-
 def between(xp: Namespace, chip: SvdMesh, fields: Array, modes: int) -> Array:
     """Attenuated fields [n, m] or [k, m] as they enter a mesh of `modes` modes; the other modes are dark."""
     lit = len(chip.attenuation)
@@ -81,17 +76,20 @@ def between(xp: Namespace, chip: SvdMesh, fields: Array, modes: int) -> Array:
 
 def forward(xp: Namespace, chip: SvdMesh, fields: Array) -> Array:
     """w^T f: fields [k, m] to [n, m], complex, scale included."""
-    inner = between(xp, chip, propagate(xp, chip.first, fields), chip.second.layout.n)
-    return chip.scale * propagate(xp, chip.second, inner)
+    inner = between(xp, chip, passing.forward(xp, chip.first, fields), chip.second.layout.n)
+    return chip.scale * passing.forward(xp, chip.second, inner)
 
 
 def backward(xp: Namespace, chip: SvdMesh, fields: Array) -> Array:
     """w f: fields [n, m] through the chip from behind, to [k, m]; the transpose of `forward`."""
-    inner = between(xp, chip, propagate_back(xp, chip.second, fields), chip.first.layout.n)
-    return chip.scale * propagate_back(xp, chip.first, inner)
+    inner = between(xp, chip, passing.backward(xp, chip.second, fields), chip.first.layout.n)
+    return chip.scale * passing.backward(xp, chip.first, inner)
 
 
-def effective_weights(xp: Namespace, chip: SvdMesh) -> Any:
-    """The matrix [k, n] complex that the chip multiplies with."""
-    first, second, lit = matrix(xp, chip.first), matrix(xp, chip.second), len(chip.attenuation)
-    return (chip.scale * (second[:, :lit] * chip.attenuation) @ first[:lit]).T
+def effective_weights(xp: Namespace, chip: SvdMesh, dtype: Any = "complex128") -> Array:
+    """The matrix [k, n] complex that the chip multiplies with, in the precision of `dtype`."""
+    first, second = (
+        passing.forward(xp, mesh, xp.eye(mesh.layout.n, dtype=dtype)) for mesh in (chip.first, chip.second)
+    )
+    lit = len(chip.attenuation)
+    return ((second[:, :lit] * (chip.scale * chip.attenuation).astype(second.real.dtype)) @ first[:lit]).T

@@ -10,21 +10,23 @@ Passes over a matrix, in multiply-accumulates (`macs` of the operation):
 
     garbage     forward  release  backward  gradient  product    erased
     discard        1        0        1         1         1       accumulators, operands; registers at an update
-    bennett        1        1        2         1         2       nothing but what programming overwrites
+    bennett        1        1        2       1 or 2      2       by products and registers nothing
 
-The sum of a gradient is not uncomputed: the copy that the host was sent comes back and clears it. So training takes 5
-passes with `bennett` instead of 3. Fewer results held, made anew as often as a pebbling schedule says, are a matter of
-the network: hwsim.models.recompute.chained.
+The sum of a gradient is not uncomputed where the copy that the host was sent can come back and clear it: where the
+host's float32 holds every sum, 2 bits - 2 + ceil(log2 m) <= 24, with 8 bits up to m = 1024 rows, with 16 bits never.
+Else the copy differs from the sum in its last bits, and the gradient is run backwards too. So training takes 5 passes
+with `bennett`, or 6, instead of 3. Programming overwrites what was there, whatever the policy, and a wired-in weight
+that changes erases what configured its netlists. Fewer results held, made anew as often as a pebbling schedule says,
+are a matter of the network: hwsim.models.recompute.chained, and the model `checkpointed`.
 """
 
 from __future__ import annotations
 
 from hwsim.cost import Elementwise, Kind, Op, Product
-from hwsim.devices.reversible import work
-from hwsim.devices.reversible.energy import Schedule
+from hwsim.devices.reversible import integers, work
 from hwsim.devices.reversible.mac import WIRED_SCHEMES
 from hwsim.devices.reversible.machine import Machine
-from hwsim.devices.reversible.work import Block, Work
+from hwsim.devices.reversible.work import Block, Macs, Work
 
 BY_WEIGHTS = (Kind.FORWARD, Kind.BACKWARD, Kind.RELEASE)  # products with a matrix that is programmed
 
@@ -44,7 +46,7 @@ class Activity(Machine):
 
     @property
     def keeps(self) -> bool:
-        """Whether nothing is erased."""
+        """Whether products leave nothing to erase."""
         return self.garbage != "discard"
 
     def held_bits(self, op: Op) -> int:
@@ -54,23 +56,23 @@ class Activity(Machine):
         bits = op.stack * op.m * (self.accumulator(op.k) * op.n + self.bits * op.k)
         return bits if op.kind is Kind.FORWARD else -bits
 
-    def work(self, op: Op, mac: Schedule | None = None) -> Work | None:
-        """What `op` consists of; None: not this machine's. `mac`: its multiply-accumulates, where they are known."""
+    def work(self, op: Op, macs: Macs | None = None) -> Work | None:
+        """What `op` consists of; None: not this machine's. `macs`: its multiply-accumulates, where they are known."""
         if isinstance(op, Elementwise) or op.kind is Kind.UPDATE_OUTER:
             return None
         if op.kind in (Kind.PROGRAM, Kind.READ, Kind.UPDATE):
             return self._moved(op)
         if op.kind is Kind.RELEASE and not self.keeps:
             return Work(erased_bits=-self.held_bits(op))
-        return self._multiplied(op, mac or self.mac(op))
+        return self._multiplied(op, macs or self.macs(op))
 
-    def mac(self, op: Product) -> Schedule:
-        """One multiply-accumulate of a product; where weights are wired in, the mean over all weights alike."""
+    def macs(self, op: Product) -> Macs:
+        """The multiply-accumulates of a product; where weights are wired in, of all weights alike."""
         scheme = self.scheme if self.by_wiring(op) else self.register_scheme
-        return self.mac_of(scheme, terms_of(op))
+        return self.macs_of(scheme, terms_of(op))
 
-    def mac_of(self, scheme: str, terms: int) -> Schedule:
-        """One multiply-accumulate of a sum of `terms`, operands brought; wired in: the mean over all weights."""
+    def macs_of(self, scheme: str, terms: int) -> Macs:
+        """Multiply-accumulates of sums of `terms`, operands brought; wired in: of all weights alike."""
         wide = self.accumulator(terms)
         return work.with_operands(scheme, work.expected(scheme, self.bits, wide), self.bits, wide)
 
@@ -78,7 +80,18 @@ class Activity(Machine):
         """Whether one operand of a product is in the wiring."""
         return self.wires_weights_in and op.kind in BY_WEIGHTS
 
-    def _multiplied(self, op: Product, mac: Schedule) -> Work:
+    def passes(self, op: Product) -> float:
+        """How often a product runs over its matrix: once there, and once more where it is undone at once."""
+        done = self.work(op)
+        return done.blocks[0].runs / op.macs if done is not None and done.blocks and op.macs else 0.0
+
+    def _again(self, op: Product) -> bool:
+        """Whether a product is run backwards as soon as its results are copied out."""
+        if op.kind is Kind.GRADIENT:
+            return self.keeps and not integers.host_holds(self.bits, op.m)
+        return self.keeps and op.kind in (Kind.BACKWARD, Kind.PRODUCT)
+
+    def _multiplied(self, op: Product, macs: Macs) -> Work:
         """Products, there and, where they are undone at once, back."""
         s, m, k, n, terms = op.stack, op.m, op.k, op.n, terms_of(op)
         results = {Kind.BACKWARD: s * m * k, Kind.GRADIENT: s * k * n}.get(op.kind, s * m * n)
@@ -86,27 +99,30 @@ class Activity(Machine):
         summed = {Kind.GRADIENT: s * m * n, Kind.PRODUCT: s * k * n}.get(op.kind, 0)  # of weights that come in
         inputs += s * k * n if op.kind is Kind.PRODUCT else 0
         wide = self.accumulator(terms)
-        again = self.keeps and op.kind in (Kind.BACKWARD, Kind.PRODUCT)  # run backwards at once
+        again = self._again(op)
+        by_copy = self.keeps and op.kind is Kind.GRADIENT and not again  # what the host was sent comes back
         cleared = self.keeps and op.kind is not Kind.FORWARD
         brought = inputs * (1 + (cleared and op.kind is not Kind.RELEASE))  # to be used, and to clear what was
-        sent = 0 if op.kind is Kind.RELEASE else results * (1 + (self.keeps and op.kind is Kind.GRADIENT))
+        sent = 0 if op.kind is Kind.RELEASE else results * (1 + by_copy)
         passes = 1 + again
+        stays = by_copy or op.kind in (Kind.FORWARD, Kind.RELEASE)  # others are undone, or erased, one by one
+        netlists = s * k * n if self.by_wiring(op) else 0
+        # A backward's inputs serve one row and go with it; others stay, or serve results that are formed later.
+        waits = 0 if op.kind is Kind.BACKWARD else inputs * self.bits
+        due = (inputs * self.bits - waits) / max(results, 1)
         blocks = (
-            Block(passes * op.macs, mac, results, s * k * n if self.by_wiring(op) else 0),
+            Block(passes * op.macs, macs.mean, results, netlists, macs.deepest, wide if stays else 0, due),
             self._copies(results * passes, wide),  # the offset into the accumulator, or out of it
             self._copies(brought, self.bits),
             Block(summed * (1 + cleared), work.add(wide), max(summed / max(terms, 1), 1)),
             self._copies(sent, wide),
         )
-        waiting = float(inputs * self.bits)
-        if op.kind in (Kind.FORWARD, Kind.RELEASE):  # of results that stay, half are there on average
-            waiting += results * wide / 2
         erased = 0.0
         if not self.keeps:
             erased += summed / max(terms, 1) * wide
             if op.kind is not Kind.FORWARD:
                 erased += results * wide + inputs * self.bits
-        return Work(blocks, waiting, erased, converted=brought + sent)
+        return Work(blocks, waits, erased, converted=brought + sent)
 
     def _moved(self, op: Product) -> Work:
         """Registers of weights written, read, or moved; the largest looked for, and sums of rows and columns formed."""

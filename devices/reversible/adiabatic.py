@@ -133,18 +133,3 @@ def optimum_s(
     """
     losses = 2 * resistance_ohm * waveform(shape).asymptote * cycles
     return capacitance_f * np.sqrt(losses / (leakage_siemens * leaking_ramps))
-
-
-def transmission_gate_ohm(transconductance_a_per_v2: Value, voltage_v: Value, threshold_v: Value) -> Value:
-    """The R of a long ramp through two complementary transistors with square-law currents, gates at 0 and V [Ohm].
-
-    The mean of 1 / g over the node's voltage v, g = beta (max(V - Vt - v, 0) + max(v - Vt, 0)):
-    (1 + 2 ln((V - Vt) / (V - 2 Vt))) / (beta V). Needs V > 2 Vt, or neither conducts in the middle.
-
-    Raises ConfigError otherwise.
-    """
-    overlap = voltage_v - 2 * threshold_v
-    if not np.all(overlap > 0):
-        raise ConfigError(f"transmission gate at {voltage_v} V with thresholds of {threshold_v} V: needs V > 2 Vt")
-    logarithm = np.log((voltage_v - threshold_v) / overlap)
-    return (1 + 2 * logarithm) / (transconductance_a_per_v2 * voltage_v)

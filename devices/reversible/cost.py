@@ -20,14 +20,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, reduce
+from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from hwsim import library
 from hwsim.cost import ZERO, Certainty, Component, Op, Quantity, Role, Use, Value, nominal, weaker
 from hwsim.devices.reversible import work
-from hwsim.devices.reversible.activity import Activity
+from hwsim.devices.reversible.activity import BY_WEIGHTS, Activity
 from hwsim.devices.reversible.energy import Adiabatic, Bill, Schedule
 from hwsim.devices.reversible.energy_presets import Technology, technology
 from hwsim.devices.reversible.superconducting import Josephson
@@ -71,6 +74,7 @@ def cell_mm2(machine: Technology) -> tuple[Value, Value]:
 class Costs(Activity):
     """The cost of every operation."""
 
+    erasing: ClassVar[tuple[str, ...]] = ("erasure", "resynthesis")  # components an action of which erases a bit
     excluded = (
         "memory and network that bring operands to the units, beyond copying bits into registers",
         "leakage of garbage between a forward and its release",
@@ -98,9 +102,15 @@ class Costs(Activity):
         return None if done is None else self.uses_of(done)
 
     def actual(self, op: Op, done: work.Work) -> dict[str, float]:
-        """The actions of what `op` was found to consist of, of every component that it was expected to use."""
-        uses = self.uses_of(done)
-        return {name: uses[name].actions if name in uses else 0.0 for name in {**(self.uses(op) or {}), **uses}}
+        """The actions of what `op` was found to consist of, of every component that it was expected to use.
+
+        Ticks are as many as take the time that it took with the units that were expected.
+        """
+        uses, expected = self.uses_of(done), self.uses(op) or {}
+        found = {name: uses[name].actions if name in uses else 0.0 for name in {**expected, **uses}}
+        if "tick" in uses and "tick" in expected:
+            found["tick"] = uses["tick"].actions / uses["tick"].units * expected["tick"].units
+        return found
 
     def uses_of(self, done: work.Work) -> dict[str, Use]:
         """The actions of a piece of work."""
@@ -113,10 +123,13 @@ class Costs(Activity):
             bill = machine.bill(block.schedule)
             for cause in heat.keys() & bill.parts.keys():
                 heat[cause] += float(block.runs * bill.parts[cause])
-            ticks = block.runs * bill.latency_s / tick
+            ticks, taken = block.runs * bill.latency_s / tick, self._elapsed_s(block, bill) / tick
             busy += ticks
-            places = block.netlists * bill.latency_s / bill.interval_s if block.netlists else self.in_flight
-            elapsed += ticks / min(places, block.together)
+            elapsed += taken
+            # Of results that stay, those that are done and in no unit wait: half of all that are in none.
+            in_units = ticks / taken
+            waiting = max(block.together - in_units, 0.0) / 2 * block.staying_bits + in_units * block.due_bits
+            heat["held"] += waiting * taken * each["held"]
         heat["held"] += done.waiting_bits * elapsed * each["held"]
         heat["erasure"] += done.erased_bits * each["erasure"]
         configured = done.rewired * self.resynthesis_nodes.nominal
@@ -125,6 +138,21 @@ class Costs(Activity):
         actions["convert"] = done.converted
         uses = {name: Use(count) for name, count in actions.items() if name in self.components and count}
         return {**uses, "tick": Use(busy, busy / elapsed)} if busy else uses
+
+    def _elapsed_s(self, block: work.Block, bill: Bill) -> float:
+        """From the first to the last run of a block [s].
+
+        Units take turns, each of which is as long as one run, or as all that go through one pipeline after each other.
+        Netlists of wired-in weights take every row, so that the slowest decides, unless that of a single row does.
+        """
+        after_each_other = block.runs / block.together
+        if block.netlists:
+            slowest = self.technology.bill(block.schedule._replace(depth=block.deepest))
+            rows_s = block.runs / block.netlists * slowest.interval_s
+            return float(max(rows_s, after_each_other * bill.latency_s))
+        pipelines = math.ceil(self.in_flight * min(bill.interval_s / bill.latency_s, 1.0))
+        turn_s = max(bill.latency_s, math.ceil(block.together / pipelines) * bill.interval_s)
+        return float(after_each_other * turn_s)
 
     @cached_property
     def _unit_j(self) -> dict[str, float]:
@@ -136,7 +164,12 @@ class Costs(Activity):
     def typical(self) -> Schedule:
         """A multiply-accumulate of a product of 256 terms, or of as many as the accumulator takes."""
         wide = self.accumulator_bits or self.accumulator(TYPICAL_TERMS)
-        return work.with_operands(self.scheme, work.expected(self.scheme, self.bits, wide), self.bits, wide)
+        return work.with_operands(self.scheme, work.expected(self.scheme, self.bits, wide), self.bits, wide).mean
+
+    @property
+    def configured_nodes(self) -> float:
+        """Nodes that hold a weight's wiring; none where weights are in registers."""
+        return self.resynthesis_nodes.nominal if self.wires_weights_in else 0.0
 
     @cached_property
     def components(self) -> Mapping[str, Component]:
@@ -155,14 +188,20 @@ class Costs(Activity):
         bit_mm2 = ranged("area", lambda m: cell_mm2(m)[1])
         cooling_w = ranged("register", lambda m: m.held_bit_w * m.cooler_factor / (1 + m.cooler_factor))
         parts = {
-            name: Component(ROLES.get(name, Role.CORE), energy, static_power_w=cooling_w if name == "cooler" else ZERO)
+            name: Component(ROLES.get(name, Role.CORE), energy, area_mm2=ZERO)  # a cause of heat takes no room
             for name, energy in found.items()
             if energy.nominal > 0
         }
+        if "cooler" in parts:  # which does
+            parts["cooler"] = replace(parts["cooler"], static_power_w=cooling_w, area_mm2=None)
         return parts | {
             # A shift and a rounding: about what an addition does with its smaller operand. At room temperature.
             "convert": Component(Role.CONVERTER, library.operation("add", "fp32", node_nm), node_nm=node_nm),
-            "tick": Component(time_s=ranged("time", lambda m: m.bill(self.typical).latency_s / ticks)),
+            "tick": Component(
+                time_s=ranged("time", lambda m: m.bill(self.typical).latency_s / ticks),
+                area_mm2=ZERO,
+                of_tile=BY_WEIGHTS if self.wires_weights_in else (),
+            ),
             "register": Component(Role.ON_CHIP_MEMORY, static_power_w=held_w, area_mm2=bit_mm2),
             "configuration": Component(
                 static_power_w=library.times(held_w, spread, spread_key),
@@ -192,9 +231,12 @@ class Costs(Activity):
         return self._ranged(cause, lambda machine: self._typical_j(machine, cause) * share)
 
     def _ranged(self, name: str, value: Callable[[Technology], Value]) -> Quantity:
-        """A value of the technology with the range that it has when all of the technology's own are drawn together."""
-        middle = float(value(self.technology))
-        low, high = (float(q) for q in np.quantile(value(self._drawn), (0.05, 0.95)))
+        """A value of the technology with the range that it has when all of the technology's own are drawn together.
+
+        Draws in which a node does not settle within its ramp are left out: no such machine works.
+        """
+        middle, drawn = float(value(self.technology)), np.asarray(value(self._drawn))
+        low, high = (float(q) for q in np.quantile(drawn[self._settled] if drawn.ndim else drawn, (0.05, 0.95)))
         rests_on = [key for key, changed in self._changed.items() if value(changed) != middle]
         known = [self.physics[key].certainty for key in rests_on]
         kind = "leakage" if name in LEAKING else name if name in ("time", "area") else "heat"
@@ -207,6 +249,12 @@ class Costs(Activity):
     @cached_property
     def _drawn(self) -> Technology:
         return technology(self.physics, draws=DRAWS)
+
+    @cached_property
+    def _settled(self) -> npt.NDArray[np.bool_]:
+        """Which draws settle, [1 + DRAWS]."""
+        settles = self._drawn.settles if isinstance(self._drawn, Adiabatic) else True
+        return np.broadcast_to(settles, 1 + DRAWS)
 
     @cached_property
     def _changed(self) -> Mapping[str, Technology]:
@@ -223,16 +271,17 @@ class Costs(Activity):
         hold their charge all the time; units remain for gradients and for products of two operands that change.
         """
         widest = max((max(k, n) for _, k, n in tiles), default=1)
-        bill = self.technology.bill(self.mac_of(self.register_scheme, widest))
+        bill = self.technology.bill(self.macs_of(self.register_scheme, widest).mean)
         areas_mm2 = [math.ceil(self.in_flight * bill.interval_s / bill.latency_s) * float(bill.area_mm2)]
         weights = float(sum(stack * k * n for stack, k, n in tiles))
         configured = 0.0
         if self.wires_weights_in:
-            configured = weights * self.resynthesis_nodes.nominal
+            configured = weights * self.configured_nodes
             for stack, k, n in tiles:
-                macs = (self.mac_of(self.scheme, terms) for terms in (k, n))
+                macs = (self.macs_of(self.scheme, terms).mean for terms in (k, n))
                 areas_mm2.extend(stack * k * n * float(self.technology.bill(mac).area_mm2) for mac in macs)
         bits = weights * self.register_bits
         nodes = math.fsum(areas_mm2) / nominal(cell_mm2(self.technology)[0])  # fsum: the same in any order of tiles
-        own = {"register": bits, "configuration": configured, "cooler": bits + configured, "unit": nodes}
+        own = {"register": bits, "configuration": configured, "cooler": bits + configured, "unit": nodes,
+               "tick": self.in_flight}  # fmt: skip
         return {name: float(own.get(name, 1.0)) for name in self.components}

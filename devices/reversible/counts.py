@@ -161,14 +161,6 @@ def naf(xp: Namespace, w: Array, bits: int, accumulator_bits: int) -> Counts:
     return Counts(inverters, cnots, toffolis, xp.full(w.shape, accumulator_bits - bits))
 
 
-def naf_total(xp: Namespace, w: Array, bits: int, accumulator_bits: int) -> Counts:
-    """Gates of `naf` summed over all weights, by a histogram of them; ancillas of one netlist, which leaves them 0."""
-    histogram = xp.bincount(_codes(xp, w, bits).reshape(-1), minlength=1 << bits)
-    tables = _naf_tables(bits, accumulator_bits)
-    inverters, cnots, toffolis = (int(histogram @ xp.asarray(table)) for table in tables[:3])
-    return Counts(inverters, cnots, toffolis, accumulator_bits - bits)
-
-
 def naf_depth(xp: Namespace, w: Array, bits: int, accumulator_bits: int) -> Array:
     """Levels of mac.naf of each weight: its additions one after the other, two more for each subtraction."""
     return xp.asarray(_naf_tables(bits, accumulator_bits)[3])[_codes(xp, w, bits)]

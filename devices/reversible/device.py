@@ -16,6 +16,7 @@ from hwsim.devices.reversible.activity import terms_of
 from hwsim.devices.reversible.cost import Costs
 from hwsim.devices.reversible.energy import Schedule
 from hwsim.devices.reversible.integers import Codes
+from hwsim.devices.reversible.work import Macs
 from hwsim.errors import TrainingError
 from hwsim.precision import Policy, policy
 from hwsim.tile import Tile
@@ -106,8 +107,9 @@ class Reversible(Costs):
         if self.wires_weights_in:
             counted = work.histogram(self.xp, found, self.bits)
             for way, terms in (("forward", tile.k), ("backward", tile.n)):
-                mac = work.wired(counted, self.bits, self.accumulator(terms))
-                tile.state |= {f"{way}_{field}": float(value) for field, value in mac._asdict().items()}
+                mean, deepest = work.wired(counted, self.bits, self.accumulator(terms))
+                tile.state |= {f"{way}_{field}": float(value) for field, value in mean._asdict().items()}
+                tile.state[f"{way}_deepest"] = deepest
 
     def _left(self, tile: Tile) -> TrainingError:
         reach = 2 ** (self.register_bits - 1) * tile.state["unit"]
@@ -211,9 +213,9 @@ class Reversible(Costs):
         """Where weights are wired in, the gates that these weights take."""
         if self.wires_weights_in:
             op = operation_of(tile)
-            mac = Schedule(**{field: tile.state[f"{way}_{field}"] for field in Schedule._fields})
-            wide = self.accumulator(terms_of(op))
-            done = self.work(op, work.with_operands(self.scheme, mac, self.bits, wide))
+            mean = Schedule(**{field: tile.state[f"{way}_{field}"] for field in Schedule._fields})
+            macs, wide = Macs(mean, tile.state[f"{way}_deepest"]), self.accumulator(terms_of(op))
+            done = self.work(op, work.with_operands(self.scheme, macs, self.bits, wide))
             assert done is not None  # it is answered, or the tile would not have called
             tile.record(**self.actual(op, done))
 

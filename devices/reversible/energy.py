@@ -37,6 +37,7 @@ class Schedule(NamedTuple):
     wires: float
     depth: float  # levels
     erased_bits: float = 0.0
+    configured_nodes: float = 0.0  # that hold what is in the wiring, for as long as a run takes
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,11 @@ def check_numbers(owner: str, positive: Mapping[str, Value], others: Mapping[str
             or (name in positive and not np.all(np.asarray(value) > 0))
         ):
             raise ConfigError(f"{owner}: {name}={value}: needs a finite number {least}")
+
+
+def configuration_j(schedule: Schedule, held_bit_w: Value, cooler_factor: Value, latency_s: Value) -> Value:
+    """Cold heat of what configures a netlist, held for one run of it, where the next run follows at once [J]."""
+    return schedule.configured_nodes * held_bit_w / (1 + cooler_factor) * latency_s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +155,12 @@ class Adiabatic(Cmos):
         return min(1.0, self.hold_ramps)
 
     @property
+    def settles(self) -> Value:
+        """Whether a node settles; of draws, for each."""
+        needed_s = adiabatic.SETTLED * np.asarray(self.resistance_ohm) * np.asarray(self.capacitance_f)
+        return self.settling_ramps * np.asarray(self.ramp_s) >= needed_s * (1 - 1e-12)
+
+    @property
     def shortest_ramp_s(self) -> float:
         """The shortest ramp in which a node settles, at nominal values [s]; 0 without resistance."""
         rc_s = nominal(self.resistance_ohm) * nominal(self.capacitance_f)
@@ -189,6 +201,10 @@ class Adiabatic(Cmos):
         retractile = self.clocking == "retractile"
         return schedule.depth * (self.retractile_ramps_per_level if retractile else self.pipelined_ramps_per_level)
 
+    def run_ramps(self, schedule: Schedule) -> Value:
+        """Ramps from the first input to the last output cleared."""
+        return self.ramps(schedule) + self.hold_ramps + 1
+
     def nodes(self, schedule: Schedule) -> Value:
         """Nodes that a schedule charges and discharges, those that only copy a wire included."""
         copies = schedule.wires * self.ramps(schedule) if self.clocking == "pipelined" else 0.0
@@ -205,7 +221,8 @@ class Adiabatic(Cmos):
         idle_s = self.idle_ramps(schedule) * self.ramp_s
         parts["leakage_idle"] = adiabatic.leakage_j(self.leakage_siemens, self.voltage_v, idle_s)
         parts["erasure"] = schedule.erased_bits * self.erased_bit_j
-        latency_s = (self.ramps(schedule) + self.hold_ramps + 1) * self.ramp_s
+        latency_s = self.run_ramps(schedule) * self.ramp_s
+        parts["configuration"] = configuration_j(schedule, self.held_bit_w, self.cooler_factor, latency_s)
         retractile = self.clocking == "retractile"
         return Bill(
             with_cooler(parts, self.cooler_factor),
@@ -241,6 +258,7 @@ class Conventional(Cmos):
             "switching": nodes * self.activity * self.swing_j,
             "leakage_idle": adiabatic.leakage_j(self.leakage_siemens, self.voltage_v, leaking_s),
             "erasure": schedule.erased_bits * self.erased_bit_j,
+            "configuration": configuration_j(schedule, self.held_bit_w, self.cooler_factor, latency_s),
         }
         area_mm2 = (nodes + schedule.wires) * self.node_area_mm2
         return Bill(with_cooler(parts, self.cooler_factor), latency_s, latency_s, nodes, area_mm2, rails=1)

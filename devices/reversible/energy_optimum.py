@@ -68,7 +68,10 @@ def slow_optimum_s(schedule: Schedule, technology: Adiabatic) -> Value:
         raise ConfigError("no best ramp time without leakage: slower is always better; choose ramp_s")
     nodes = technology.nodes(schedule)
     held_ramps = adiabatic.trapezoid_s(1.0, technology.hold_ramps, technology.shape)
-    leaking_ramps = nodes * held_ramps + technology.idle_ramps(schedule)
+    configured = schedule.configured_nodes * technology.run_ramps(schedule)
+    if technology.clocking == "pipelined":  # what is held is copied on and on
+        nodes, configured = nodes + configured, 0.0
+    leaking_ramps = nodes * held_ramps + technology.idle_ramps(schedule) + configured
     return adiabatic.optimum_s(
         technology.resistance_ohm,
         technology.capacitance_f,

@@ -44,13 +44,26 @@ def codes(xp: Namespace, x: Array, bits: int, terms: int) -> Codes:
     return Codes(integers, unit)
 
 
+def sum_bits(bits: int, terms: int) -> int:
+    """Bits of the largest sum of `terms` products of `bits` bits: 2 bits - 2 + ceil(log2 terms).
+
+    Products of two's complement are at most 2^(2 bits - 2), so that all partial sums, in any order, fused or not, are
+    integers of at most terms x 2^(2 bits - 2).
+    """
+    return 2 * bits - 2 + max(terms - 1, 0).bit_length()
+
+
+def host_holds(bits: int, terms: int) -> bool:
+    """Whether float32, in which the host keeps results, holds every such sum exactly; short of its range."""
+    return sum_bits(bits, terms) <= EXACT_BITS["float32"]
+
+
 def exact_type(xp: Namespace, bits: int, terms: int) -> Any:
     """The type in which sums of `terms` products of integers of `bits` bits are exact: float32, float64 or int64.
 
-    Products of two's complement are at most 2^(2 bits - 2), so that all partial sums, in any order, fused or not, are
-    integers of at most terms x 2^(2 bits - 2). Raises DeviceError where not even int64 holds them.
+    Raises DeviceError where not even int64 holds them.
     """
-    needed = 2 * bits - 2 + max(terms - 1, 0).bit_length()
+    needed = sum_bits(bits, terms)
     for name, held in EXACT_BITS.items():
         if needed <= held:
             return getattr(xp, name)

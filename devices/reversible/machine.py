@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from hwsim.cost import Certainty, Quantity
 from hwsim.device import Device
 from hwsim.devices.reversible.counts import MOST_TABLE_BITS
 from hwsim.devices.reversible.energy import CLOCKINGS
-from hwsim.devices.reversible.energy_presets import LAWS, PRESETS, Technology, technology
-from hwsim.devices.reversible.mac import FEWEST_BITS
+from hwsim.devices.reversible.energy_presets import LAWS, LOADED, PRESETS, Technology, technology
+from hwsim.devices.reversible.mac import FEWEST_BITS, WIRED_SCHEMES
 from hwsim.errors import ConfigError, DeviceError
 from hwsim.parameters import parameter
 
@@ -22,6 +22,8 @@ MODES = ("closed", "gates")
 CHECKED = ("none", "programmed", "products")
 MOST_REGISTER_BITS = 24  # float32 holds every integer of so many bits, sign included, so that registers read back whole
 RENAMED = {"activity": "switching_activity"}  # a preset's value whose name is a method of every device
+
+PHYSICS = {RENAMED.get(f.name, f.name): f.name for law in LAWS.values() for f in fields(law)} | {"load": "load"}
 
 RESYNTHESIS = Quantity(
     50, 400, 2000, "a guess: 2 configuration bits a digit of 8-bit weights, each on the gates of a 24-bit adder",
@@ -33,7 +35,7 @@ class Machine(Device):
     """Integer multiply-accumulate units side by side, in one of five technologies.
 
     `garbage` says what becomes of what a product leaves behind. "discard": it is erased. "bennett": results are copied
-    out, and the product is run backwards, a forward's at its release.
+    out, and the product is run backwards, a forward's at its release. What is given and has no effect is refused.
     """
 
     name = "reversible"
@@ -96,6 +98,30 @@ class Machine(Device):
         found = super().presets()
         return {name: {RENAMED.get(k, k): v for k, v in values.items()} for name, values in found.items()}
 
+    @classmethod
+    def create(cls, preset: str | None, parameters: Mapping[str, Any], text: str = "") -> Self:
+        """A device from a preset and overriding parameters. Raises DeviceError where one of these has no effect."""
+        made = super().create(preset, parameters, text)
+        for name in parameters:
+            if (reader := made.reader_of(name)) is not None:
+                raise DeviceError(f"reversible: {name}={parameters[name]} has no effect here; it is read with {reader}")
+        return made
+
+    def reader_of(self, name: str) -> str | None:
+        """What would have to be chosen for a parameter to be read; None where it is read."""
+        if name in PHYSICS and PHYSICS[name] not in taken_by(self.law):
+            laws = [law for law in LAWS if PHYSICS[name] in taken_by(law)]
+            return f"law {' or '.join(laws)}, not {self.law}"
+        if name == "resynthesis_nodes" and self.scheme not in WIRED_SCHEMES:
+            return f"scheme naf, not {self.scheme}"
+        if name.endswith("_ramps_per_level") and self.clocking not in (None, clocking := name.split("_")[0]):
+            return f"clocking {clocking}, not {self.clocking}"
+        if name == "threshold_v" and not (self.floor_share and self.floor_share.nominal):
+            return "a floor_share above 0"
+        if name == "quality" and not (self.clock_load and self.clock_load.nominal):
+            return "a clock_load above 0"
+        return None
+
     def check(self) -> None:
         """Refuse parameters that do not fit together."""
         if self.register_bits < self.bits:
@@ -120,8 +146,7 @@ class Machine(Device):
     @cached_property
     def physics(self) -> Mapping[str, Any]:
         """The values that the formulas of energy take, by their names there, those that are given."""
-        values = {f.name: getattr(self, RENAMED.get(f.name, f.name)) for law in LAWS.values() for f in fields(law)}
-        values |= {"law": self.law, "load": self.load}
+        values = {name: getattr(self, parameter) for parameter, name in PHYSICS.items()} | {"law": self.law}
         return {name: value for name, value in values.items() if value is not None}
 
     @cached_property
@@ -145,3 +170,9 @@ class Machine(Device):
                 f"{self.bits} by {self.bits} bits: they need {needed}"
             )
         return self.accumulator_bits
+
+
+def taken_by(law: str) -> set[str]:
+    """The values that a law takes, by their names in its formulas; the node tells its converters."""
+    names = {field.name for field in fields(LAWS[law])} | {"node_nm"}
+    return names | {"load"} if names & set(LOADED) else names

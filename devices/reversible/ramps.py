@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from hwsim.cost import nominal
+from hwsim.devices.reversible.cost import CONVERTER_NM
 from hwsim.devices.reversible.device import Reversible
 from hwsim.devices.reversible.energy import Adiabatic, Schedule
 from hwsim.devices.reversible.energy_optimum import Verdict, against, at_optimum, curve, ordinary_mac
@@ -25,7 +27,8 @@ QUALITIES = np.logspace(0, 4, 41)
 ORDINARY, SAME_NETLIST = "ordinary multiply-accumulate", "same netlist switched conventionally"
 CAUSES = {
     "switching": "switching", "clock": "clock", "leakage_active": "leakage of nodes in use",
-    "leakage_idle": "leakage of wires that wait", "threshold_floor": "threshold drops", "cooler": "cooler",
+    "leakage_idle": "leakage of wires that wait", "configuration": "leakage of a wired-in weight's configuration",
+    "threshold_floor": "threshold drops", "cooler": "cooler",
 }  # fmt: skip
 
 
@@ -40,18 +43,21 @@ class Ramps(NamedTuple):
     parts_j: Mapping[str, Numbers]  # by cause, at each of ramps_s
     best_by_quality_j: Numbers  # at each of QUALITIES, each at its own best ramp time
     verdicts: Mapping[str, Verdict]  # by rival
+    least_use: Mapping[str, float]  # by rival: share of the time that a wired-in netlist must be in use; 0 without such
 
 
 def ramps(device: Reversible) -> Ramps:
     """The energy of a typical multiply-accumulate (256 terms) of a device with ramps.
 
     Rivals: an ordinary multiply-accumulate of as many bits at the same node, where the library knows one, and the same
-    netlist in the preset cmos_reference. Raises DeviceError for a device without ramps, or without a best ramp time.
+    netlist in the preset cmos_reference. A wired-in weight's configuration leaks for as long as the netlist runs, as if
+    it always did; `least_use` says how much less still pays, at that ramp time. Raises DeviceError for a device without
+    ramps, or without a best ramp time.
     """
     machine = device.technology
     if not isinstance(machine, Adiabatic):
         raise DeviceError(f"{device.spec}: law {device.law} has no ramps; take a preset of law adiabatic")
-    schedule = device.typical
+    schedule = judged(device)
     try:
         best = at_optimum(schedule, machine)
     except ConfigError as error:
@@ -62,16 +68,30 @@ def ramps(device: Reversible) -> Ramps:
     by_quality = [at_optimum(schedule, replace(machine, quality=q)).bill(schedule).energy_j for q in QUALITIES]
     verdicts = {name: against(schedule, machine, joules) for name, joules in rivals(device, schedule).items()}
     energy_j = float(best.bill(schedule).energy_j)
-    return Ramps(device.spec, device.bits, float(best.ramp_s), energy_j, seconds, parts, np.array(by_quality), verdicts)
+    uses = {name: least_use(schedule, best, verdict.reference_j) for name, verdict in verdicts.items()}
+    return Ramps(
+        device.spec, device.bits, float(best.ramp_s), energy_j, seconds, parts, np.array(by_quality), verdicts, uses
+    )
+
+
+def judged(device: Reversible) -> Schedule:
+    """A typical multiply-accumulate (256 terms), with what configures its netlist."""
+    return device.typical._replace(configured_nodes=device.configured_nodes)
+
+
+def least_use(schedule: Schedule, best: Adiabatic, reference_j: float) -> float:
+    """The share of the time in use from which a wired-in netlist takes less than `reference_j`; inf where at none."""
+    bill = best.bill(schedule)
+    configuration_j = float(bill.parts["configuration"]) * (1 + nominal(best.cooler_factor))
+    room_j = reference_j - (float(bill.energy_j) - configuration_j)
+    return configuration_j / room_j if room_j > 0 else math.inf
 
 
 def rivals(device: Reversible, schedule: Schedule) -> dict[str, float]:
-    """Joules of one multiply-accumulate of what a reversible one has to beat."""
+    """Joules of one multiply-accumulate of what a reversible one has to beat; at 28 nm where it has no node."""
     found = {SAME_NETLIST: float(named("cmos_reference").bill(schedule).energy_j)}
-    node_nm = device.node_nm
     try:
-        assert node_nm is not None  # every law with ramps has it
-        return {ORDINARY: ordinary_mac(device.bits, node_nm).nominal, **found}
+        return {ORDINARY: ordinary_mac(device.bits, device.node_nm or CONVERTER_NM).nominal, **found}
     except ConfigError:
         return found
 
@@ -84,7 +104,9 @@ def report(found: Ramps) -> str:
     ]
     for name, verdict in found.verdicts.items():
         times = f"{verdict.gain:.3g} times less" if verdict.gain >= 1 else f"{1 / verdict.gain:.3g} times more"
-        lines.append(f"  {name}, {verdict.reference_j * 1e15:.3g} fJ: {times}; {_when(verdict)}")
+        used = f", if its netlist is in use {found.least_use[name]:.0%} of the time or more (at this ramp time)"
+        when = _when(verdict) + (used if verdict.pays and found.least_use[name] else "")
+        lines.append(f"  {name}, {verdict.reference_j * 1e15:.3g} fJ: {times}; {when}")
     return "\n".join(lines)
 
 

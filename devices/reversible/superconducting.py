@@ -14,7 +14,7 @@ import numpy as np
 
 from hwsim.cost import Value
 from hwsim.devices.reversible import adiabatic
-from hwsim.devices.reversible.energy import Bill, Schedule, check_numbers, with_cooler
+from hwsim.devices.reversible.energy import Bill, Schedule, check_numbers, configuration_j, with_cooler
 from hwsim.errors import ConfigError
 
 
@@ -72,15 +72,17 @@ class Josephson:
             + schedule.toffolis * self.junctions_per_toffoli
         )
         phases = schedule.depth * self.phases_per_level
+        latency_s = phases / (self.phases_per_period * self.frequency_hz)
         buffers = schedule.wires * phases * self.junctions_per_buffer
         parts = {
             "switching": gates * self.switch_j,
             "buffers": buffers * self.switch_j,
             "erasure": schedule.erased_bits * self.erased_bit_j,
+            "configuration": configuration_j(schedule, self.held_bit_w, self.cooler_factor, latency_s),
         }
         return Bill(
             with_cooler(parts, self.cooler_factor),
-            latency_s=phases / (self.phases_per_period * self.frequency_hz),
+            latency_s=latency_s,
             interval_s=1 / self.frequency_hz,
             nodes=gates + buffers,
             area_mm2=(gates + buffers) * self.junction_area_mm2,

@@ -26,13 +26,23 @@ class Block(NamedTuple):
     schedule: Schedule
     together: float  # runs that do not wait for each other
     netlists: float = 0  # built for these runs alone, as those of wired-in weights are; 0: units run them
+    deepest: float = 0  # levels of the one of these netlists that takes longest
+    staying_bits: float = 0  # of each result, which stays where it was formed until all are
+    due_bits: float = 0  # of inputs, for each result, which come when it is due and go with it
+
+
+class Macs(NamedTuple):
+    """The multiply-accumulates of a product: all alike, or, where weights are wired in, of many kinds."""
+
+    mean: Schedule
+    deepest: float  # levels of the one that takes longest
 
 
 class Work(NamedTuple):
     """What an operation consists of."""
 
     blocks: tuple[Block, ...] = ()
-    waiting_bits: float = 0  # held meanwhile, on average, outside the units
+    waiting_bits: float = 0  # of inputs, held outside the units until the operation is over
     erased_bits: float = 0
     rewired: float = 0  # weights whose netlist is made anew
     converted: float = 0  # values of the host that become integers, or integers that become such values
@@ -89,26 +99,28 @@ def _wired_table(bits: int, accumulator_bits: int) -> npt.NDArray[np.int64]:
     return np.stack([found.inverters, found.cnots, found.toffolis, depth])
 
 
-def wired(weights: Weights, bits: int, accumulator_bits: int) -> Schedule:
-    """The mean of the naf netlists of so many weights of each code: exact, as all of them have the same wires."""
-    mean = _wired_table(bits, accumulator_bits) @ weights / weights.sum()
-    inverters, cnots, toffolis, depth = map(float, mean)
-    return Schedule(inverters, cnots, toffolis, 2 * accumulator_bits, depth)
+def wired(weights: Weights, bits: int, accumulator_bits: int) -> Macs:
+    """The naf netlists of so many weights of each code; their mean is exact, as all of them have the same wires."""
+    table = _wired_table(bits, accumulator_bits)
+    inverters, cnots, toffolis, depth = map(float, table @ weights / weights.sum())
+    return Macs(Schedule(inverters, cnots, toffolis, 2 * accumulator_bits, depth), float(table[3][weights > 0].max()))
 
 
 @cache
-def expected(scheme: str, bits: int, accumulator_bits: int) -> Schedule:
-    """A multiply-accumulate; where its weight is wired in, the mean over all weights alike."""
+def expected(scheme: str, bits: int, accumulator_bits: int) -> Macs:
+    """Multiply-accumulates; where weights are wired in, one of each weight that there is."""
     if scheme in WIRED_SCHEMES:
         return wired(np.ones(1 << bits, np.int64), bits, accumulator_bits)
-    return multiply(scheme, bits, accumulator_bits)
+    alike = multiply(scheme, bits, accumulator_bits)
+    return Macs(alike, alike.depth)
 
 
-def with_operands(scheme: str, mac: Schedule, bits: int, accumulator_bits: int) -> Schedule:
-    """A multiply-accumulate to which operands come from a neighbour by copying, and whose copies are cleared after it.
+def with_operands(scheme: str, macs: Macs, bits: int, accumulator_bits: int) -> Macs:
+    """Multiply-accumulates to which operands come from a neighbour by copying, and whose copies are cleared after it.
 
     x comes, and as weight and accumulator cannot both stay through a product of matrices, one of the two: the weight,
     or, where that is in the wiring, the accumulator, from the netlist of one weight to that of the next.
     """
     moved = accumulator_bits if scheme in WIRED_SCHEMES else bits
-    return mac._replace(cnots=mac.cnots + 2 * (bits + moved), depth=mac.depth + 2)
+    mean = macs.mean._replace(cnots=macs.mean.cnots + 2 * (bits + moved), depth=macs.mean.depth + 2)
+    return Macs(mean, macs.deepest + 2)

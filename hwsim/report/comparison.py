@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hwsim.checkpoint import require_writable, write_text
+from hwsim.files import require_writable, write_text
 from hwsim.report import figure, html, table
 
 

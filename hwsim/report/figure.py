@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hwsim.errors import ConfigError
+from hwsim.files import refusal, replacing
 from hwsim.report import table
 from hwsim.report.units import engineering
 
@@ -37,10 +38,18 @@ def draw(data: Mapping[str, Any], path: str | Path) -> None:
         curves(left, data)
         bills(right, bars)
         fig.suptitle(f"{table.title(data)} (simulated)", x=0.01, ha="left", fontsize=11)
-        try:
-            fig.savefig(path)
-        except Exception as error:  # each kind of image has a writer of its own, which may lack what it needs
-            raise ConfigError(f"{path} cannot be drawn: {error}") from None
+        save(fig, path)
+
+
+def save(drawn: Any, path: Path) -> None:
+    """Write a figure, all or nothing. Raises ConfigError where it cannot be drawn or written."""
+    try:
+        with replacing(path) as file:
+            drawn.savefig(file, format=path.suffix[1:].lower())
+    except OSError as error:
+        raise ConfigError(refusal(path, error)) from None
+    except Exception as error:  # each kind of image has a writer of its own, which may lack what it needs
+        raise ConfigError(f"{path} cannot be drawn: {error}") from None
 
 
 def require_drawable(path: str | Path) -> Path:

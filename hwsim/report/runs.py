@@ -89,8 +89,18 @@ def cost_lines(bill: Mapping[str, Any], device: str) -> list[str]:
         "Joules by phase: " + ", ".join(f"{phase} {percent(share)}" for phase, share in phases.items()),
         f"Time/step: {engineering(bill['time_per_step_s'], 's')}" + waits_text(bill, device),
         "Area: " + ", ".join(f"{label} {area_text(areas)}" for label, areas in bill["area_mm2"].items()),
+        *(garbage_text(label, found) for label, found in bill["garbage"].items()),
         *(f"Left out of {labels}: {parts}" for parts, labels in grouped(left_out)),
     ]
+
+
+def garbage_text(label: str, found: Mapping[str, float]) -> str:
+    """What a device that may uncompute instead of erasing held at most, and what a step erases there."""
+    erased = f", for {engineering(found['erasure_j'], 'J')}" if found["erasure_j"] else ""
+    return (
+        f"Garbage of {label}: {found['peak_bits']:,} bits held at most; a step erases {found['erased_bits']:,.0f} bits"
+        f"{erased}, in {found['passes']:.3g} passes over a matrix (mean; see: hwsim garbage)"
+    )
 
 
 def waits_text(bill: Mapping[str, Any], device: str) -> str:

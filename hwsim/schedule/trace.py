@@ -8,8 +8,9 @@ that move only after all reads of them are what makes an operation wait; whether
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from hwsim.arrays import Array
 from hwsim.cost import Kind, Op, Phase, Product
@@ -23,7 +24,8 @@ MOVING = (Kind.UPDATE, Kind.UPDATE_OUTER, Kind.RELEASE)  # what comes after all 
 Waits = tuple[int, ...]  # tasks, by their place in the trace
 
 
-class Task(NamedTuple):
+@dataclass(slots=True)
+class Task:
     """One call of an operation: who does it, what for, on which tile ("" for none), and after which tasks."""
 
     device: Any
@@ -33,6 +35,11 @@ class Task(NamedTuple):
     tile: str
     micro_batch: int
     after: Waits
+
+    @property
+    def call(self) -> tuple[Any, Op, str, Phase, str]:
+        """All but when it is done."""
+        return self.device, self.op, self.layer, self.phase, self.tile
 
 
 class Mover(Protocol):
@@ -62,11 +69,16 @@ class Trace(Ledger):
     def __init__(self) -> None:
         super().__init__()
         self.tasks: list[Task] = []
-        self.micro_batch = 0
+        self.begins = [0]  # the first task of each micro-batch, and of what comes after them
         self._following = False
         self._claimed = 0
         self._side: set[int] = set()  # gradients of weights, which no value waits for
         self._used: dict[str, list[int]] = defaultdict(list)  # by tile: what its next move waits for
+
+    @property
+    def micro_batch(self) -> int:
+        """The present micro-batch."""
+        return len(self.begins) - 1
 
     def follow(self, net: Traced, optimizer: Mover) -> Collector:
         """Record what `net`, which this is the ledger of, does from now on; the optimizer to train it with.
@@ -82,36 +94,35 @@ class Trace(Ledger):
                 item.ledger = Account(self, item.name)  # type: ignore[assignment]
         return Collector(tape, optimizer)
 
-    def charge(self, device: Any, op: Op, held_bits: int = 0) -> None:
-        """Count one call, on no tile."""
-        self.charge_on("", device, op, held_bits)
-
-    def charge_on(self, tile: str, device: Any, op: Op, held_bits: int = 0) -> None:
-        """Count one call on a tile."""
+    def charge(self, device: Any, op: Op, held_bits: int = 0, tile: str = "") -> None:
+        """Count one call, on a tile where it has one."""
         super().charge(device, op, held_bits)
         if not self._following:
             return
         after: Waits = ()
         if tile:
             if is_move(op):
-                after = merged(self._used.pop(tile, ()))
+                after = tuple(sorted(set(self._used.pop(tile, ()))))
             self._used[tile].append(len(self.tasks))
         self.tasks.append(Task(device, op, self.layer, self.phase, tile, self.micro_batch, after))
 
     # -- what waits for what: called by tape and collector ---------------------------------------------------
 
-    def wait(self, task: int, after: Iterable[int]) -> None:
+    def wait(self, task: int, after: Waits) -> None:
         """Let a task wait for some more."""
         known = self.tasks[task]
-        self.tasks[task] = known._replace(after=merged(known.after, after))
+        known.after = merged(known.after, after)
 
     def claim(self, after: Waits) -> Waits:
         """Let all tasks since the last claim wait for `after`; these tasks, or `after` where there are none."""
-        made = tuple(task for task in range(self._claimed, len(self.tasks)) if task not in self._side)
-        for task in made:
-            self.wait(task, after)
+        made: Sequence[int] = range(self._claimed, len(self.tasks))
         self._claimed = len(self.tasks)
-        return made or after
+        if not self._side.isdisjoint(made):
+            made = [task for task in made if task not in self._side]
+        for task in made:
+            known = self.tasks[task]
+            known.after = merged(known.after, after) if known.after else after
+        return tuple(made) or after
 
     def chain(self, first: int, after: Waits) -> Waits:
         """Let task after task from `first` on wait for the one before, and `first` for `after`; the end of the chain.
@@ -136,6 +147,39 @@ class Trace(Ledger):
         """Let the next move of a tile wait for `tasks` too."""
         self._used[tile] += tasks
 
+    def end_micro_batch(self) -> None:
+        """What follows belongs to the next micro-batch."""
+        self.begins.append(len(self.tasks))
+
+    def steady(self) -> bool:
+        """Whether the latest micro-batch is like the one before it, task by task, and waits likewise."""
+        if len(self.begins) < 3:
+            return False
+        before, begin, end = self.begins[-3:]
+        count = end - begin
+        return begin - before == count and all(
+            old.call == new.call and later(old.after, count) == new.after
+            for old, new in zip(self.tasks[before:begin], self.tasks[begin:], strict=True)
+        )
+
+    def repeat(self, times: int) -> None:
+        """Append the latest micro-batch, a steady one, so many times more."""
+        begin, end = self.begins[-2:]
+        latest, count = self.tasks[begin:], end - begin
+        for task in latest:
+            self.calls[task.layer, task.phase, task.device, task.op] += times  # type: ignore[index]
+        for shift in range(count, (times + 1) * count, count):
+            part = self.micro_batch
+            self.tasks += [Task(*task.call, part, later(task.after, shift)) for task in latest]
+            self.end_micro_batch()
+        for used in self._used.values():
+            own = [task for task in used if task >= begin]
+            if len(own) == len(used):  # moved within the micro-batch: what was before is waited for no more
+                used[:] = later(own, times * count)
+            else:
+                used += [task + shift for shift in range(count, (times + 1) * count, count) for task in own]
+        self._claimed = len(self.tasks)
+
 
 class Account:
     """The ledger of one tile: it charges as the trace does, with the tile's name."""
@@ -150,7 +194,7 @@ class Account:
 
     def charge(self, device: Any, op: Op, held_bits: int = 0) -> None:
         """Count one call on the tile."""
-        self.trace.charge_on(self.tile, device, op, held_bits)
+        self.trace.charge(device, op, held_bits, self.tile)
 
 
 class TracingTape(Tape):
@@ -190,9 +234,8 @@ class TracingTape(Tape):
     def _record(
         self, inputs: tuple[Value, ...], output: Value, back: Callable[[Array], tuple[Array | Piece | None, ...]]
     ) -> Value:
-        made = self.trace.claim(merged(self._floor, *map(self.made, inputs)))
-        self._made[output] = made
-        if all(output.data is not value.data for value in inputs):
+        self._made[output] = made = self.trace.claim(merged(self._floor, *[self.made(value) for value in inputs]))
+        if output.data not in [value.data for value in inputs]:
             self._filled[output.data] = made
         return super()._record(inputs, output, TracedBack(self, back, made))
 
@@ -247,12 +290,15 @@ class Collector:
         self.tape, self.trace, self.optimizer = tape, tape.trace, optimizer
         self._layers: dict[Any, str] = {}  # under which what is moved was collected first
         self._latest: dict[Any, Waits] = {}  # the gradient of what is moved, as far as it has been added up
-        self._missing: dict[str, Waits] = defaultdict(tuple)
+        self._missing: dict[str, set[int]] = defaultdict(set)
+        self._kept: list[tuple[str, Tile, Array, Array, int]] = []  # operands of moves in place, of this micro-batch
 
     def collect(self, tile: Tile, x: Array, dy: Array, x_values: int = 0) -> None:
         """The operands of a tile."""
         first = len(self.trace.tasks)
         self.optimizer.collect(tile, x, dy, x_values)
+        if first == len(self.trace.tasks):
+            self._kept.append((self.trace.layer, tile, x, dy, x_values))
         self.trace.use(tile.name, self._came(tile, self.trace.layer, first, self.tape.arrived))
 
     def collect_parameter(self, parameter: Parameter, gradient: Array) -> None:
@@ -274,7 +320,29 @@ class Collector:
     def move(self, ledger: Ledger) -> None:
         """Nothing: the micro-batch is over, and the step is not."""
         self.tape.forget()
-        self.trace.micro_batch += 1
+        self.trace.end_micro_batch()
+
+    def repeat(self, times: int) -> int:
+        """Let as many as `times` more micro-batches follow that are like the latest; how many did.
+
+        None do before two alike have followed each other: the first ones have no gradient to add theirs to.
+        """
+        trace = self.trace
+        steady, kept = times > 0 and trace.steady(), self._kept
+        self._kept = []
+        if not steady:
+            return 0
+        begin, end = trace.begins[-2:]
+        trace.repeat(times)
+        for _ in range(times):
+            for layer, tile, x, dy, x_values in kept:
+                trace.layer = layer
+                self.optimizer.collect(tile, x, dy, x_values)
+        shifts = range(end - begin, (times + 1) * (end - begin), end - begin)
+        self._latest = {target: later(done, shifts[-1]) for target, done in self._latest.items()}
+        for missing in self._missing.values():
+            missing |= {task + shift for task in missing if task >= begin for shift in shifts}
+        return times
 
     def finish(self) -> None:
         """Move everything: the step is over."""
@@ -286,7 +354,7 @@ class Collector:
             if trace.tasks[place].tile:
                 trace.wait(place, before)
             else:
-                trace.wait(place, before or self._missing[layer])
+                trace.wait(place, before or tuple(sorted(self._missing[layer])))
                 arithmetic[layer] = (place,)
         trace.claim(())
 
@@ -297,7 +365,7 @@ class Collector:
             self.trace.wait(done[0], self._latest[target])
         self._latest[target] = done
         layer = self._layers.setdefault(target, layer)
-        self._missing[layer] = merged(self._missing[layer], done)
+        self._missing[layer].update(done)
         return done
 
 
@@ -306,6 +374,22 @@ def is_move(op: Op) -> bool:
     return isinstance(op, Product) and op.kind in MOVING
 
 
-def merged(*waits: Iterable[int]) -> Waits:
-    """All tasks of several, each once, in order."""
-    return tuple(sorted(set().union(*waits)))
+def later(tasks: Sequence[int], count: int) -> Waits:
+    """The tasks that come `count` after others."""
+    return tuple([task + count for task in tasks])
+
+
+def merged(*waits: Waits) -> Waits:
+    """All tasks of several, each once, in order, as they are in each."""
+    found: Waits = ()
+    for more in waits:
+        if not found:
+            found = more
+        elif more:  # most often of one task, or later ones than all before
+            if found[-1] < more[0]:
+                found += more
+            elif more[-1] < found[0]:
+                found = more + found
+            elif more != found:
+                found = tuple(sorted({*found, *more}))
+    return found

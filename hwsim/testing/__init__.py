@@ -16,11 +16,13 @@ from enum import StrEnum
 
 from hwsim.device import Device
 from hwsim.errors import ConfigError, HwsimError
-from hwsim.testing import accuracy, arrays, cost, growth, noise, operands
+from hwsim.testing import accuracy, arrays, cost, growth, noise, operands, uses
 from hwsim.testing.bench import Bench, Check, Failed, Found, Skipped
 
 CHECKS: dict[str, Check] = {
-    check.__name__: check for module in (arrays, operands, noise, accuracy, cost, growth) for check in module.CHECKS
+    check.__name__: check
+    for module in (arrays, operands, noise, accuracy, cost, growth, uses)
+    for check in module.CHECKS
 }
 
 

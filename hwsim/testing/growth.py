@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from hwsim.cost import Kind, Product, Role, Use, op_cost
+from hwsim.cost import Elementwise, Kind, Op, Product, Role, Use, op_cost
 from hwsim.device import Device
 from hwsim.ledger import Ledger, TileShape
 from hwsim.testing.bench import Bench, Check, Failed, Skipped, exact, forward, normal, require, weights
@@ -20,22 +20,36 @@ MOVING = (Kind.PROGRAM, Kind.READ, Kind.UPDATE, Kind.UPDATE_OUTER)
 ON_EVERY_VALUE = (Role.CONVERTER, Role.LIGHT)  # what all values pass, however few
 STACKS = (32, 64)
 NEARLY_TWICE = 1.5
+LONG_SIDE, SHORT_SIDE = 2**22, 2**12  # what goes with the long side is far beyond all that does not
+GROWING = (*MULTIPLYING, Kind.PRODUCT, *MOVING)
 MOST_PER_ROW = 1.5  # twice the rows may record twice the counts, times so much or over so much: they vary by noise
 
 
-def cost(device: Device, op: Product) -> tuple[float, float] | None:
+def cost(device: Device, op: Op) -> tuple[float, float] | None:
     """Dynamic energy [J] and time [s] of one operation; None where the host does it."""
+    found = bill(device, op)
+    return None if found is None else found[:2]
+
+
+def bill(device: Device, op: Op) -> tuple[float, float, float] | None:
+    """Dynamic energy [J], time [s], and the energy with all that is powered for the tile meanwhile [J]."""
     uses = device.activity(op)
     if uses is None:
         return None
     ledger = Ledger()
-    ledger.tiles[device, "tile"] = TileShape(op.stack, op.k, op.n)
-    found = op_cost(uses, ledger.rates(device))
-    return float(sum(found.energy_j.values())), float(found.time_s)
+    matrix = LARGE if isinstance(op, Elementwise) else op
+    ledger.tiles[device, "tile"] = TileShape(matrix.stack, matrix.k, matrix.n)
+    rates = ledger.rates(device)
+    found = op_cost(uses, rates)
+    energy, time = float(sum(found.energy_j.values())), float(found.time_s)
+    return energy, time, energy + time * float(sum(rates.static_power_w.values()))
 
 
 def cost_grows(bench: Bench) -> None:
-    """Of very many rows, twice as many take nearly twice as much; larger matrices and stacks take more than smaller."""
+    """Of very many rows, twice as many take nearly twice as much; larger matrices and stacks take more than smaller.
+
+    Of very many inputs or outputs, twice as many take nearly twice the energy.
+    """
     for kind in (*MULTIPLYING, *MOVING):
         op = LARGE._replace(kind=kind, m=0 if kind in MOVING[:3] else LARGE.m)
         if cost(bench.device, op) is None:
@@ -45,6 +59,28 @@ def cost_grows(bench: Bench) -> None:
         require_more(bench.device, op._replace(stack=STACKS[0]), op._replace(stack=STACKS[1]), 1.0)
         for larger in (op._replace(k=2 * op.k), op._replace(n=2 * op.n)):
             require_more(bench.device, op, larger, 1.0)
+    for kind in GROWING:
+        m, k, n = 0 if kind in MOVING[:3] else SHORT_SIDE, SHORT_SIDE, SHORT_SIDE
+        one, two = LONG_SIDE, 2 * LONG_SIDE
+        if m:
+            require_doubling(bench.device, Product(kind, one, k, n), Product(kind, two, k, n))
+        require_doubling(bench.device, Product(kind, m, one, n), Product(kind, m, two, n))
+        require_doubling(bench.device, Product(kind, m, k, one), Product(kind, m, k, two))
+    release = Product(Kind.RELEASE, LONG_SIDE, SHORT_SIDE, SHORT_SIDE)
+    require_doubling(bench.device, release, release._replace(m=2 * LONG_SIDE))
+
+
+def require_doubling(device: Device, small: Op, large: Op) -> None:
+    """Require of `large`, twice `small`, nearly twice the joules; where there are none, nearly twice the seconds."""
+    one, two = bill(device, small), bill(device, large)
+    if one is None or two is None:
+        return
+    require(two[1] >= one[1] * (1 - SLACK), f"{large} takes {two[1]:.4g} s, and {small} {one[1]:.4g} s")
+    # Units side by side may hide the time of a larger matrix, but then there are more of them, and they take power.
+    compared = [("J of dynamic energy", 0), ("J, static energy included", 2)] if one[2] else [("s", 1)]
+    for unit, i in compared:
+        fine = two[i] >= NEARLY_TWICE * one[i]
+        require(fine, f"{large} takes {two[i]:.4g} {unit}, and {small}, half of it, {one[i]:.4g}")
 
 
 def require_more(device: Device, small: Product, large: Product, least: float) -> None:
@@ -62,7 +98,11 @@ def require_more(device: Device, small: Product, large: Product, least: float) -
 
 
 def nothing_is_free(bench: Bench) -> None:
-    """If products cost anything, so does each kind of product and move; converters act however small a product is."""
+    """If products cost anything, so does each kind of product and move; converters act however small a product is.
+
+    Bits that a forward holds are not got rid of for nothing: they are erased, at kT ln 2 each at least (Landauer 1961),
+    or computed away. A memory that is written over may charge that to the writing, and says so as the reason.
+    """
     device = bench.device
     costs = {kind: cost(device, LARGE._replace(kind=kind)) for kind in (*MULTIPLYING, *MOVING)}
     if not any(any(each) for each in costs.values() if each):
@@ -70,6 +110,8 @@ def nothing_is_free(bench: Bench) -> None:
     for kind, found in costs.items():
         if kind not in (Kind.PROGRAM, Kind.READ):  # weights may come with the memory, or be known already
             require(found is None or any(found), f"{kind} of a large matrix takes neither energy nor time")
+    held, released = device.held_bits(LARGE), cost(device, LARGE._replace(kind=Kind.RELEASE))
+    require(not held or any(released or ()), f"a release gets rid of {held} bits for neither energy nor time")
     for kind in MULTIPLYING:
         large, small = (acting(device.activity(op._replace(kind=kind))) for op in (LARGE, SMALL))
         for name in sorted(large - small):

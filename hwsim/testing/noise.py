@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hwsim.arrays import Array, to_host
+from hwsim.cost import Phase
 from hwsim.device import Device
 from hwsim.testing.bench import (
     SIGMAS,
@@ -184,6 +185,28 @@ def rows_alike(bench: Bench) -> Found:
     return Found(0.0, abs(mean))
 
 
+def evaluation_noise(bench: Bench) -> Found:
+    """Errors of forward are as large in evaluation as in training."""
+    device, training, evaluating = bench.device, list[float](), list[float]()
+    m, k, n = ROWS_SIZE
+    for i in range(NOISE_ROUNDS):
+        tile = device.program(weights(device, k, n, key=i), name=f"evaluation{i}")
+        x, w = normal(device, m, k, key=("evaluation", i)), exact(tile.read())
+        wanted = exact(x) @ w
+        training.append(float(((exact(forward(tile, x)) - wanted) ** 2).mean()))
+        with tile.ledger.scope(phase=Phase.EVALUATE):
+            evaluating.append(float(((exact(forward(tile, x)) - wanted) ** 2).mean()))
+    differences = np.array(training) - np.array(evaluating)
+    mean, sigma = float(differences.mean()), float(differences.std(ddof=1)) / math.sqrt(NOISE_ROUNDS)
+    rms = [math.sqrt(float(np.mean(errors))) for errors in (training, evaluating)]
+    require(
+        abs(mean) <= SIGMAS * sigma,
+        f"RMS errors are {rms[0]:.3g} in training and {rms[1]:.3g} in evaluation: their squares differ by {mean:.2g}, "
+        f"{SIGMAS} sigma = {SIGMAS * sigma:.2g} from n = {NOISE_ROUNDS} tiles",
+    )
+    return Found(rms[0], rms[1])
+
+
 def fresh_noise(bench: Bench) -> None:
     """Where results are not deterministic, some noise is drawn anew, by the next operation or by the next update."""
     if bench.contract.deterministic:
@@ -215,4 +238,4 @@ def deterministic(bench: Bench) -> None:
     require(not differs, f"{differs} depends on the seed, but the contract says deterministic")
 
 
-CHECKS: tuple[Check, ...] = (independent_streams, rows_alike, fresh_noise, deterministic)
+CHECKS: tuple[Check, ...] = (independent_streams, rows_alike, evaluation_noise, fresh_noise, deterministic)

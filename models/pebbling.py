@@ -17,19 +17,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import NamedTuple
 
 from hwsim.errors import ConfigError
 
 Moves = tuple[int, ...]
-
-
-class Plan(NamedTuple):
-    """What a garbage policy takes of a chain: for the backward pass itself, nothing is counted."""
-
-    moves: Moves  # of what is computed and uncomputed
-    peak_segments: int  # live at once
-    erased_segments: int  # not uncomputed but erased
 
 
 def value_steps(segments: int, pebbles: int) -> int:
@@ -62,26 +53,6 @@ def fewest_value_pebbles(segments: int) -> int:
 def fewest_sweep_pebbles(segments: int) -> int:
     """The least pebbles with which the last of `segments` is reached at all: s of them reach 2^s - 1."""
     return segments.bit_length()
-
-
-def plan(policy: str, segments: int) -> Plan:
-    """What a garbage policy does for one training step of a chain of `segments`.
-
-    discard: compute all, and erase. bennett: compute all, and uncompute. checkpoint:S : with S results live at most,
-    recomputed as often as that takes. Raises ConfigError for another policy, and for too few results.
-    """
-    name, _, count = policy.partition(":")
-    everything = tuple(range(1, segments + 1))
-    if policy == "discard":
-        return Plan(everything, segments, segments)
-    if policy == "bennett":
-        return Plan(everything + undone(everything), segments, 0)
-    if name == "checkpoint" and count.isdecimal():
-        moves = sweep_moves(segments, int(count))
-        return Plan(moves, peak(moves), 0)
-    raise ConfigError(
-        f"no garbage policy {policy!r}; known: discard, bennett, checkpoint:S with S results live at most"
-    )
 
 
 def undone(moves: Moves) -> Moves:
