@@ -7,11 +7,10 @@ device predicts. Whole training steps are timed beside it, and are fitted to not
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -113,9 +112,9 @@ TARGETS = {
         fitted_passes=(
             Passes(
                 ("relu", "tanh", "bias_add", "softmax", "layer_norm", "cross_entropy", "sgd", "adam"),
-                ((1, 64), (32, 10), (32, 128), (64, 1024), (512, 1024), (1024, 2048)),
+                ((1, 64), (32, 10), (32, 128), (64, 1024), (256, 1024), (1024, 1024)),
             ),
-            Passes(("relu", "bias_add", "sgd"), ((4096, 2048),)),
+            Passes(("relu", "bias_add"), ((2560, 2048),)),
         ),
         held_out_passes=(
             Passes(
@@ -125,7 +124,7 @@ TARGETS = {
                 ),
                 ((10, 30), (64, 300), (784, 128), (1000, 1100)),
             ),
-            Passes(("relu", "bias_add", "sgd"), ((3000, 3000),)),
+            Passes(("relu", "bias_add"), ((2000, 2800),)),
         ),
         steps=(((64, 32, 10), 32), ((64, 1024, 1024, 10), 128)),
     ),
@@ -275,16 +274,14 @@ def calibrate(name: str) -> Calibration:
     require_start(base, (*names_of(target), *target.free_of_passes))
     machine = f"{processor(base)}; {library(base)}"
     variants = [changed(base, {"precision": precision}) for precision in PRECISIONS]
-    groups = {
-        "products that were fitted": [
-            run for each in variants for shape in target.fitted for run in products(each, shape)
-        ],
-        "products held out": [run for each in variants for shape in target.held_out for run in products(each, shape)],
-        "passes that were fitted": passing(variants, target.fitted_passes),
-        "passes held out": passing(variants, target.held_out_passes),
-    }
-    timed = iter(timings([run for group in groups.values() for run in group]))
-    found = {what: list(itertools.islice(timed, len(group))) for what, group in groups.items() if group}
+    found = timings(
+        {
+            "products that were fitted": multiplying(variants, target.fitted),
+            "products held out": multiplying(variants, target.held_out),
+            "passes that were fitted": passing(variants, target.fitted_passes),
+            "passes held out": passing(variants, target.held_out_passes),
+        }
+    )
     result, fits = base, []
     for what, names, capacity in (
         ("products that were fitted", names_of(target), target.capacity),
@@ -307,20 +304,24 @@ def calibrate(name: str) -> Calibration:
     )
 
 
-def passing(devices: Iterable[Device], groups: Iterable[Passes]) -> list[Run]:
-    """What is timed of passes; those of one shape share their operand."""
-    runs = []
+def multiplying(devices: Iterable[Device], shapes: Shapes) -> Iterator[Run]:
+    """What is timed of products."""
     for device in devices:
-        for names, shapes in groups:
-            for shape in shapes:
-                x = device.asarray(np.random.default_rng(shape).standard_normal(shape))
-                for name in names:
-                    if name in OPTIMIZERS:
-                        runs.append(moving(device, optimizer(name, 1.0), x))
-                    else:
-                        op, operands = PASSES[name]
-                        runs += passes(device, op, operands(x))
-    return runs
+        for shape in shapes:
+            yield from products(device, shape)
+
+
+def passing(devices: Iterable[Device], groups: Iterable[Passes]) -> Iterator[Run]:
+    """What is timed of passes; those of one shape share their operand."""
+    for device in devices:
+        for names, shape in [(names, shape) for names, shapes in groups for shape in shapes]:
+            x = device.asarray(np.random.default_rng(shape).standard_normal(shape))
+            for name in names:
+                if name in OPTIMIZERS:
+                    yield moving(device, optimizer(name, 1.0), x)
+                else:
+                    op, operands = PASSES[name]
+                    yield from passes(device, op, operands(x))
 
 
 def step(device: Device, widths: tuple[int, ...], rows: int) -> Step:

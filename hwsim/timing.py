@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from hwsim.arrays import Array, namespace
+from hwsim.arrays import Array, Shape, namespace
 from hwsim.cost import Kind, Op, Product, op_time
 from hwsim.costing import Interval
 from hwsim.device import Device
@@ -55,13 +56,16 @@ class Timing(NamedTuple):
         return f"{self.op.kind if isinstance(self.op, Product) else self.op.name} {what} {self.precision}"
 
 
-def timings(runs: Sequence[Run]) -> list[Timing]:
-    """Medians of repeats of every run, and their spreads."""
-    medians, spreads = repeated([(run.once, run.device.xp) for run in runs])
-    return [
+def timings(groups: Mapping[str, Iterable[Run]]) -> dict[str, list[Timing]]:
+    """Medians of repeats of every run, and their spreads, by group; all take turns, and empty groups are left out."""
+    listed = {what: list(runs) for what, runs in groups.items()}
+    every = [run for runs in listed.values() for run in runs]
+    medians, spreads = repeated([(run.once, run.device.xp) for run in every])
+    timed = (
         Timing(run.op, str(getattr(run.device, "precision", "")), float(median), float(spread))
-        for run, median, spread in zip(runs, medians, spreads, strict=True)
-    ]
+        for run, median, spread in zip(every, medians, spreads, strict=True)
+    )
+    return {what: list(islice(timed, len(runs))) for what, runs in listed.items() if runs}
 
 
 def repeated(tasks: Sequence[tuple[Callable[[], Any], Any]]) -> tuple[Array, Array]:
@@ -143,16 +147,16 @@ def products(device: Device, shape: tuple[int, int, int]) -> list[Run]:
 
 
 def passes(device: Device, op: HostOp, arrays: Sequence[Array]) -> list[Run]:
-    """A host operation on arrays, and its derivative, each charged as a tape charges it."""
+    """A host operation on arrays, and its derivative for dy = y, each charged as a tape charges it."""
     ledger, xp = Ledger(), device.xp
     tape = Tape(ledger)
-    y = tape.host(op, *(Value(array, device, wanted=True) for array in arrays))
-    tape.backward(y, y.data)
+    traced = tape.host(op, *(Value(Shape(*array.shape), device, wanted=True) for array in arrays))
+    tape.backward(traced, traced.data)
     forward, backward = (cell[3] for cell in ledger.calls)
-    _, saved = op.forward(xp, *arrays)
+    y, saved = op.forward(xp, *arrays)
     return [
         Run(forward, device, lambda: op.forward(xp, *arrays)),
-        Run(backward, device, lambda: op.backward(xp, saved, y.data)),
+        Run(backward, device, lambda: op.backward(xp, saved, y)),
     ]
 
 

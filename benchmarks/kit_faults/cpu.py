@@ -10,6 +10,8 @@ from hwsim.devices.cpu import Cpu
 from hwsim.tile import Tile
 from kit_faults.planting import Uses, is_kind, planted, scaled, times, without
 
+TRAFFIC = ("cache_byte", "memory_byte", "pass_cache_byte", "pass_memory_byte")
+
 # -- products --------------------------------------------------------------------------------------------------------
 
 
@@ -169,7 +171,7 @@ class CallsAlone(Cpu):
     """neither arithmetic nor traffic is counted, only calls and packing"""
 
     def activity(self, op: Op) -> Uses:
-        return without(super().activity(op), "flop", "cache_byte", "memory_byte", "vector_flop")
+        return without(super().activity(op), "flop", "vector_flop", *TRAFFIC)
 
 
 @planted()
