@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stamp import commit
 
 from hwsim.arrays import Shape
 from hwsim.cost import Product
@@ -221,7 +222,7 @@ def main() -> None:
             light_j = None if limits[kind] is None else limits[kind] * found["bill"][preset]["photon"]
             print(f"{preset:10} standard quantum limit: {limits[kind]} photons, {light_j} J per multiplication")
     if options.json:
-        options.json.write_text(json.dumps(found, indent=1))
+        options.json.write_text(json.dumps({**commit(), **found}, indent=1))
     if options.figure:
         draw(found["bill"], limits, options.figure)
 

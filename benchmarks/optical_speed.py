@@ -20,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from stamp import commit
+
 BATCH = 64
 POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -111,7 +113,7 @@ def main() -> None:
         for name, value in row.items():
             print(f"  {name:36}{value}")
     if options.json:
-        options.json.write_text(json.dumps(found, indent=1))
+        options.json.write_text(json.dumps({**commit(), **found}, indent=1))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stamp import commit
 
 import hwsim
 from hwsim import data, models
@@ -386,7 +387,7 @@ def main() -> None:
     work = dict(zip(PARTS, (tasks, controls, photons, phases, slopes), strict=True))
     found = {part: work[part](options) for part in options.parts}
     if options.json:
-        options.json.write_text(json.dumps(without_planes(found), indent=1))
+        options.json.write_text(json.dumps({**commit(), **without_planes(found)}, indent=1))
     if options.figure:
         draw(found, options.figure)
 

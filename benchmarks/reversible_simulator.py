@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from reversible_stamp import commit
+from stamp import commit
 
 from hwsim.devices.reversible import faults
 from hwsim.devices.reversible.mac import REGISTER_SCHEMES, mac_netlist

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from reversible_stamp import commit
+from stamp import commit
 
 from hwsim.devices.reversible import Reversible, work
 from hwsim.run import made_with

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from reversible_stamp import commit
+from stamp import commit
 
 import hwsim
 from hwsim.cost import STEP_PHASES, Elementwise, Kind, Part

@@ -1,4 +1,4 @@
-"""Which code a benchmark of reversible logic measured."""
+"""Which code a benchmark measured."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ def commit() -> dict[str, Any]:
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
 
-    changed = git("diff", "--name-only", "HEAD", "--", "../devices/reversible", "../hwsim", "../models").splitlines()
+    changed = git("diff", "--name-only", "HEAD", "--", "../devices", "../hwsim", "../models").splitlines()
     return {"commit": git("rev-parse", "HEAD"), "changed_since": changed}
