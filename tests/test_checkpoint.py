@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import hwsim
-from hwsim import data, keeping, models, registry, train
+from hwsim import keeping, models, registry, train
 from hwsim.arrays import Array
 from hwsim.checkpoint import read_checkpoint, sole_user, write_checkpoint
 from hwsim.data import Dataset
@@ -26,16 +26,6 @@ from hwsim.nn import Network
 from hwsim.run import Run
 
 MLP = models.mlp([64, 8, 10])
-
-
-@pytest.fixture(scope="module")
-def few() -> Dataset:
-    """Digits, 100 training rows."""
-    full = data.load("digits")
-    return data.from_arrays(
-        full.x_train[:100], full.y_train[:100], x_validation=full.x_validation[:50],
-        y_validation=full.y_validation[:50], x_test=full.x_test[:50], y_test=full.y_test[:50], name="few",
-    )  # fmt: skip
 
 
 class Killed(Exception):

@@ -1,31 +1,19 @@
 """Results' files: whole or not there, never two in one place, and links, pipes and permissions as they were."""
 
 import os
-import resource
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from full_disk import largest_file
 
 import hwsim
 from hwsim import cli, data, models
 from hwsim.errors import ConfigError
 from hwsim.files import replacing, require_separate, require_writable, write_text
 from hwsim.report.comparison import Comparison
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Let the system refuse to make files larger than `size` bytes, in the middle of a write, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture(scope="module")

@@ -3,17 +3,15 @@
 import importlib.util
 import multiprocessing
 import os
-import resource
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from full_disk import largest_file
 
 import hwsim
 from hwsim import keeping
@@ -71,17 +69,6 @@ def test_a_run_that_is_killed_anywhere_ends_with_the_same_bits(
 
 
 # -- disks and folders ---------------------------------------------------------------------------------------
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Let the system refuse to make files larger than `size` bytes, in the middle of a write, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_disk_that_fills_up_keeps_the_older_checkpoint_and_the_run_goes_on_from_it(tmp_path: Path) -> None:

@@ -28,16 +28,6 @@ def digits() -> Dataset:
     return data.load("digits")
 
 
-@pytest.fixture(scope="module")
-def few() -> Dataset:
-    """Digits, 100 training rows."""
-    full = data.load("digits")
-    return data.from_arrays(
-        full.x_train[:100], full.y_train[:100], x_validation=full.x_validation[:50],
-        y_validation=full.y_validation[:50], x_test=full.x_test[:50], y_test=full.y_test[:50], name="few",
-    )  # fmt: skip
-
-
 class Pulses(Ideal):
     """Counts pulses by value, so that no two epochs cost alike."""
 

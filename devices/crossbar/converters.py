@@ -239,9 +239,3 @@ def digits(xp: Namespace, values: Array, bits: int, count: int, signed: bool = F
     if signed:
         parts[-1] = whole >> (bits * (count - 1))
     return xp.stack(parts)
-
-
-def recombine(xp: Namespace, parts: Array, bits: int) -> Array:
-    """sum over i of 2^(bits i) parts[i]: undoes `digits`, before or after a product with each slice (shift-add)."""
-    weights = xp.asarray(np.array([2 ** (bits * i) for i in range(len(parts))]))
-    return (parts * weights.reshape((-1,) + (1,) * (parts.ndim - 1))).sum(axis=0)

@@ -107,17 +107,6 @@ def effective_conductance_transposed(g: Array, wires: Wires, *, xp: Namespace = 
     return xp.ascontiguousarray(effective_conductance(g, wires.reversed(), xp=xp).T)
 
 
-def effective_conductances(g: Array, wires: Wires, *, xp: Namespace = np) -> tuple[Array, Array]:
-    """Both directions: matrices [m, n] and [n, m] [S]; the second is solved only where driver and sense differ.
-
-    Raises as `effective_conductance`.
-    """
-    forward = effective_conductance(g, wires, xp=xp)
-    if wires.driver_ohm == wires.sense_ohm:
-        return forward, xp.ascontiguousarray(forward.T)
-    return forward, effective_conductance_transposed(g, wires, xp=xp)
-
-
 def checked(g: Array, xp: Namespace = np) -> Array:
     """g as float64 [m, n] [S].
 
